@@ -1,0 +1,47 @@
+# Everything starts from a bare clone with python3, pip, make and git.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with exactly the locked packages
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "Installing the locked packages (about 3 GB the first time) ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+.PHONY: demo
+demo: install ## Run the main job on the synthetic cabin, without GPU, account or download
+	@$(BIN)/python train.py fit --config configs/demo.yaml --run runs/demo --replace_run true
+
+.PHONY: test
+test: install ## Run the default test suite
+	@$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: install ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+.PHONY: lint
+lint: install ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: lock
+lock: ## Renew requirements.lock (needs uv); it holds hashes and no registry address
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+
+.PHONY: clean
+clean: ## Delete caches (not .venv, data or runs)
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,9 @@
+"""What runs around and after a fit."""
+
+from callbacks.ablation import HeadAblation, LayerAblation
+from callbacks.pruned_checkpoints import PrunedCheckpoints
+from callbacks.relevance_boxplots import RelevanceBoxplots
+from callbacks.run_checkpoint import RunCheckpoint
+from callbacks.run_records import RunRecords
+
+__all__ = ["HeadAblation", "LayerAblation", "PrunedCheckpoints", "RelevanceBoxplots", "RunCheckpoint", "RunRecords"]

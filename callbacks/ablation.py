@@ -1,0 +1,60 @@
+"""After the fit: ablate one head, or one layer, at a time over a split and store the scores."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import lightning
+import torch
+
+from callbacks.analysis import Analysis, Context
+from sightline.backbones.fingerprint import weights_sha256
+from sightline.relevance.job import score_split
+from sightline.relevance.table import ScoreTable, Settings
+
+
+class _Ablation(Analysis):
+    command: ClassVar[str] = "ablate"
+    kind: ClassVar[str]
+
+    def __init__(self, stack: int = 8, batch_size: int | None = None) -> None:
+        """Set up the ablation.
+
+        Args:
+            stack: How many variants of a batch run as one; more takes more memory, scores do not depend on it.
+            batch_size: Clips per batch; the data module's if not given.
+        """
+        self.stack = stack
+        self.batch_size = batch_size
+
+    def analyse(self, context: Context) -> None:
+        clips = context.data.clips(context.split)
+        settings = Settings(self.kind, weights_sha256(context.backbone), context.data.data_hash(context.split))
+        score_split(
+            context.backbone,
+            ScoreTable(context.relevance_folder, settings),
+            [clip.sample_id for clip in clips],
+            lambda places: context.data.evaluation_loader([clips[i] for i in places], self.batch_size),
+            ranks=context.ranks,
+            stack=self.stack,
+            overwrite=context.overwrite,
+            provenance={
+                "split": context.split,
+                "class_names": context.data.class_names,
+                "backbone": dict(context.module.hparams)["backbone"],
+                "checkpoint": context.checkpoint,
+                "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
+            },
+        )
+
+
+class HeadAblation(_Ablation):
+    """Scores every attention head: relevance/<split>/heads.parquet."""
+
+    kind = "heads"
+
+
+class LayerAblation(_Ablation):
+    """Scores every layer: relevance/<split>/layers.parquet."""
+
+    kind = "layers"

@@ -1,0 +1,139 @@
+"""What runs after the fit: on the best weights, in the run's folder, by every process of the job together."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+
+from datamodules.clip_data_module import ClipDataModule
+from lightning_modules.video_classifier import VideoClassifier
+from sightline.backbones import Backbone
+from sightline.backbones.checkpoints import CheckpointError, plain_state_dict, read_checkpoint
+from sightline.ranks import Ranks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an analysis works on.
+
+    Attributes:
+        folder: The run's folder.
+        split: The split to score (``train`` decides what is pruned).
+        module: The classifier that was trained; its weights are the last ones.
+        backbone: A copy with the weights to analyse, in evaluation mode, on this process's device.
+        checkpoint: Where these weights come from.
+        data: The data module.
+        ranks: The processes that share the work.
+        loggers: The run's loggers.
+        overwrite: Replace results that were made from other weights or data.
+    """
+
+    folder: Path
+    split: str
+    module: VideoClassifier
+    backbone: Backbone
+    checkpoint: str
+    data: ClipDataModule
+    ranks: Ranks
+    loggers: list[Logger]
+    overwrite: bool = False
+
+    @property
+    def relevance_folder(self) -> Path:
+        return self.folder / "relevance" / self.split
+
+
+class Analysis(L.Callback):
+    """A step after the fit. It also runs alone, on a finished run's folder, as the subcommand it belongs to."""
+
+    command: ClassVar[str]
+
+    def analyse(self, context: Context) -> None:
+        """Do the work; called by every process of the job."""
+        raise NotImplementedError
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if getattr(trainer, "fast_dev_run", False):
+            return
+        folder = Path(trainer.default_root_dir)
+        try:
+            self.analyse(make_context(trainer, pl_module, folder))
+        except Exception as error:
+            raise RuntimeError(
+                f"{type(self).__name__} failed after the fit: {error}\nThe trained model is safe in "
+                f"{folder / 'checkpoints'}. Go on from there with: python train.py {self.command} --run {folder}"
+            ) from error
+
+
+def make_context(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    folder: Path,
+    data: ClipDataModule | None = None,
+    checkpoint: str | None = None,
+    split: str = "train",
+    overwrite: bool = False,
+) -> Context:
+    """Gather what an analysis needs.
+
+    Args:
+        trainer: The trainer, after a fit or set up for an analysis alone.
+        module: The classifier.
+        folder: The run's folder.
+        data: The data module; the trainer's if not given.
+        checkpoint: The weights to analyse; by default the best of the run.
+        split: The split to score.
+        overwrite: Replace results that were made from other weights or data.
+    """
+    data = data or getattr(trainer, "datamodule", None)
+    if not isinstance(module, VideoClassifier) or not isinstance(data, ClipDataModule):
+        raise TypeError(
+            f"An analysis needs a VideoClassifier and a ClipDataModule, got {type(module).__name__} and "
+            f"{type(data).__name__}."
+        )
+    checkpoint = checkpoint or best_checkpoint(trainer, folder)
+    content = dict(read_checkpoint(checkpoint))
+    module.on_load_checkpoint(content)
+    backbone = copy.deepcopy(module.backbone)
+    backbone.load_state_dict(plain_state_dict(content, checkpoint))
+    device = trainer.strategy.root_device
+    backbone = backbone.to(device).eval().requires_grad_(False)
+    strategy = trainer.strategy
+    ranks = Ranks(
+        trainer.global_rank, trainer.world_size, lambda flag: strategy.reduce_boolean_decision(flag, all=True)
+    )
+    return Context(folder, split, module, backbone, checkpoint, data, ranks, trainer.loggers, overwrite)
+
+
+def best_checkpoint(trainer: L.Trainer, folder: Path) -> str:
+    """Return the path of the run's best weights.
+
+    Raises:
+        CheckpointError: If the run has no checkpoint.
+    """
+    callback = trainer.checkpoint_callback
+    candidates = [getattr(callback, "best_model_path", ""), folder / "checkpoints" / "best.ckpt"]
+    candidates.append(folder / "checkpoints" / "last.ckpt")
+    for candidate in candidates:
+        if str(candidate) and Path(candidate).is_file():
+            return str(candidate)
+    raise CheckpointError(
+        f"There is no checkpoint in {folder / 'checkpoints'}. Train first (python train.py fit ...) or pass "
+        "--ckpt_path."
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called in tables: the GPU's name, or CPU with its number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"

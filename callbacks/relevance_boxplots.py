@@ -1,0 +1,45 @@
+"""After the ablation: one box per layer (the thesis' figure 5.1) and one per head."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from callbacks.analysis import Analysis, Context
+from callbacks.logging_results import log_to_wandb
+from sightline.relevance.table import KINDS, read_scores
+from sightline.report.boxplots import head_boxplot, layer_boxplot
+from sightline.report.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
+from sightline.report.files import save_figure
+from sightline.report.unit_statistics import unit_statistics
+
+
+class RelevanceBoxplots(Analysis):
+    """Draws the score tables: figures/relevance_*.{png,svg}, and an interactive figure and a table in W&B."""
+
+    command: ClassVar[str] = "ablate"
+
+    def __init__(self, scores: list[Literal["r", "jsd", "dprob"]] | None = None) -> None:
+        """Set up the figures.
+
+        Args:
+            scores: Which scores to draw; r if not given.
+        """
+        self.scores = scores or ["r"]
+
+    def analyse(self, context: Context) -> None:
+        context.ranks.together(lambda: self._draw(context), only_first=True)
+
+    def _draw(self, context: Context) -> None:
+        static = {"layers": layer_boxplot, "heads": head_boxplot}
+        interactive = {"layers": layer_boxplot_interactive, "heads": head_boxplot_interactive}
+        for kind in KINDS:
+            table = read_scores(context.relevance_folder, kind)
+            for score in self.scores:
+                name = f"relevance_{context.split}_{kind}_{score}"
+                paths = save_figure(static[kind](table, score), context.folder / "figures", name)
+                print(f"Drew {', '.join(map(str, paths))}")
+                statistics = unit_statistics(table, score)
+                log_to_wandb(
+                    context.loggers,
+                    {f"{name}/figure": interactive[kind](table, score), f"{name}/statistics": statistics},
+                )

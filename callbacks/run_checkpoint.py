@@ -1,0 +1,35 @@
+"""The checkpoints of a run: the best by validation accuracy and the last, in the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps checkpoints/best.ckpt and checkpoints/last.ckpt."""
+
+    def __init__(self, monitor: str = "val/top1", mode: Literal["max", "min"] = "max", every_n_epochs: int = 1) -> None:
+        """Set up what counts as best.
+
+        Args:
+            monitor: Logged quantity that decides which weights are best.
+            mode: Whether more or less of it is better.
+            every_n_epochs: How often to look.
+        """
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            every_n_epochs=every_n_epochs,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # The folder is known only now; Lightning would otherwise follow the logger's.
+        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        super().setup(trainer, pl_module, stage)

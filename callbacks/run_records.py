@@ -1,0 +1,102 @@
+"""What every run writes down by itself: its split, its test results, its predictions."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+
+from callbacks.logging_results import log_to_wandb
+from datamodules.clip_data_module import ClipDataModule
+from lightning_modules.video_classifier import VideoClassifier
+from sightline.report.confusion import confusion_figure
+from sightline.report.files import save_figure
+
+
+class RunRecords(L.Callback):
+    """Writes splits.csv, tables/test.csv, figures/confusion.* and tables/predict.csv; prints a line per epoch."""
+
+    def __init__(self) -> None:
+        self._predictions: list[pd.DataFrame] = []
+        self._epoch_began = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if (
+            stage == "fit"
+            and trainer.is_global_zero
+            and isinstance(data, ClipDataModule)
+            and not getattr(trainer, "fast_dev_run", False)
+        ):
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            table = data.split_table()
+            table.to_csv(folder / "splits.csv", index=False)
+            summary = table.groupby("split", sort=False).agg(
+                clips=("sample_id", "size"), classes=("label", "nunique"), groups=("group", "nunique")
+            )
+            parts = [f"{split} {row.clips} clips of {row.groups} groups" for split, row in summary.iterrows()]
+            print(f"Data: {data.num_classes} classes; {'; '.join(parts)} (listed in {folder / 'splits.csv'})")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_began = time.monotonic()
+        if trainer.is_global_zero and isinstance(pl_module, VideoClassifier):
+            backbone = pl_module.backbone
+            parameters = sum(p.numel() for p in backbone.parameters())
+            print(
+                f"Model: {pl_module.hparams['backbone']} for clips of {backbone.input_spec}, "
+                f"{parameters / 1e6:.2f} M parameters, {len(backbone.layers)} layers, "
+                f"{len(backbone.units('heads'))} heads; {backbone.record.source}"
+            )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        wanted = {
+            "train/loss": "loss {:.3f}",
+            "train/top1": "train top-1 {:.1%}",
+            "val/top1": "validation top-1 {:.1%}",
+        }
+        found = {name: trainer.callback_metrics[name] for name in wanted if name in trainer.callback_metrics}
+        seconds, self._epoch_began = time.monotonic() - self._epoch_began, time.monotonic()
+        told = "  ".join(wanted[name].format(float(value)) for name, value in found.items())
+        print(f"Epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  {told}  ({seconds:.0f} s)", flush=True)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
+            return
+        folder = Path(trainer.default_root_dir)
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        results = pd.DataFrame(
+            [(name, float(value)) for name, value in trainer.callback_metrics.items()], columns=["metric", "value"]
+        )
+        results.to_csv(folder / "tables" / "test.csv", index=False)
+        names = pl_module.backbone.record.class_names or tuple(map(str, range(len(pl_module.confusion))))
+        figure = confusion_figure(pl_module.confusion.cpu().numpy(), list(names))
+        save_figure(figure, folder / "figures", "confusion")
+        log_to_wandb(trainer.loggers, {"confusion": figure})
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        if not isinstance(pl_module, VideoClassifier) or not outputs["sample_id"]:
+            return
+        names = pl_module.backbone.record.class_names
+        p = pd.DataFrame(outputs["probabilities"].cpu().numpy())
+        best = p.to_numpy().argmax(axis=1)
+        frame = pd.DataFrame({"sample_id": outputs["sample_id"], "predicted": [names[i] if names else i for i in best]})
+        self._predictions.append(frame.assign(probability=p.max(axis=1)))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._predictions:
+            return
+        folder = Path(trainer.default_root_dir) / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        suffix = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = folder / f"predict{suffix}.csv"
+        pd.concat(self._predictions).to_csv(path, index=False)
+        print(f"Predictions: {path}")
+        self._predictions = []

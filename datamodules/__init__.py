@@ -1,0 +1,8 @@
+"""Clips on disk become batches."""
+
+from datamodules.clip_data_module import ClipDataModule
+from datamodules.driver_clips import DriverClips
+from datamodules.synthetic_cabin import SyntheticCabin
+from datamodules.ucf101 import UCF101
+
+__all__ = ["UCF101", "ClipDataModule", "DriverClips", "SyntheticCabin"]

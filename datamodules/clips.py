@@ -1,0 +1,174 @@
+"""A clip, its frames as a tensor, and batches of clips; what happens when one cannot be read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules import transforms
+from datamodules.decoding import UnreadableClip, read_frames
+from datamodules.sampling import segment_indices
+from sightline.types import ClipBatch
+
+SPLITS = ("train", "val", "test")
+_SUBSTITUTES = 5  # a class of which six random clips are all unreadable has a problem that trying on would hide
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled clip: a video file, or the part of it between two times.
+
+    Attributes:
+        sample_id: A unique name that does not depend on where the data lie.
+        path: The video file.
+        label: Index of the class.
+        group: What related clips share and no two splits may: the subject, or class and group for UCF101.
+        start: Where the clip begins in the file, in seconds; None for the beginning.
+        end: Where it ends; None for the end.
+        split: ``train``, ``val`` or ``test``.
+    """
+
+    sample_id: str
+    path: str
+    label: int
+    group: str
+    start: float | None = None
+    end: float | None = None
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How a clip becomes a tensor; see `ClipDataModule` for the fields."""
+
+    frames: int = 16
+    size: int = 224
+    short_side: int = 256
+    antialias: bool = True
+    train_crop: Literal["random", "center"] = "random"
+    flip_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.size < 1:
+            raise ValueError(f"Expected frames >= 1 and size >= 1, got frames={self.frames}, size={self.size}.")
+        if self.short_side < self.size:
+            raise ValueError(
+                f"Expected short_side >= size, since a square of {self.size} is cut out of the resized frame, got "
+                f"short_side={self.short_side}. Leave short_side out for size * 256 / 224."
+            )
+        if self.train_crop not in ("random", "center"):
+            raise ValueError(f"Expected train_crop 'random' or 'center', got {self.train_crop!r}.")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"Expected flip_probability between 0 and 1, got {self.flip_probability}.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What reading one clip gave: the frames (3, T, H, W) of ``clip`` unless it was unreadable, and what was."""
+
+    clip: Clip | None
+    frames: Tensor | None
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None = None) -> Tensor:
+    """Read a clip as uint8 (3, T, size, size).
+
+    Args:
+        clip: The clip.
+        settings: Frames and sizes.
+        chance: Source of training's random offset, place and mirroring; None for the fixed view of evaluation.
+
+    Raises:
+        UnreadableClip: Where its file has not got the frames.
+    """
+    offset, down, across, mirrored = 0.5, 0.5, 0.5, False
+    if chance is not None:
+        # All are drawn whatever the settings, so that changing one of them leaves the others' draws alone.
+        offset, drawn_down, drawn_across, flip = (chance.random() for _ in range(4))
+        mirrored = flip < settings.flip_probability
+        if settings.train_crop == "random":
+            down, across = drawn_down, drawn_across
+    frames = torch.from_numpy(
+        read_frames(
+            clip.path,
+            partial(segment_indices, wanted=settings.frames, offset=offset),
+            clip.start,
+            clip.end,
+            convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
+        )
+    )
+    corner = transforms.crop_corner(frames.shape[1], frames.shape[2], settings.size, down, across)
+    frames = transforms.crop(frames, corner, settings.size)
+    return transforms.channels_first(transforms.mirror(frames) if mirrored else frames)
+
+
+class ClipDataset(Dataset[Sample]):
+    """Clips read on demand. Training sees each in a new way every epoch, evaluation always in the same.
+
+    In evaluation an unreadable clip is left out. In training another clip of its class takes its place, always the same
+    one for a given seed and epoch. Either way the batch names it.
+    """
+
+    def __init__(
+        self, clips: Sequence[Clip], settings: ClipSettings | None = None, training: bool = False, seed: int = 0
+    ) -> None:
+        self.clips = list(clips)
+        self.settings = settings or ClipSettings()
+        self.training = training
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
+        """Read the clip at an index, or at (epoch, index)."""
+        epoch, index = item if isinstance(item, tuple) else (0, item)
+        clip = self.clips[index]
+        if not self.training:
+            try:
+                return Sample(clip, load_clip(clip, self.settings))
+            except UnreadableClip as error:
+                return Sample(None, None, [(clip.sample_id, error.reason)])
+        # A string of seed, epoch and name gives the same draws in every process, whatever the number of workers.
+        chance = random.Random(f"{self.seed}/{epoch}/{clip.sample_id}")
+        unreadable: list[tuple[str, str]] = []
+        for candidate in self._candidates(clip, chance):
+            try:
+                return Sample(candidate, load_clip(candidate, self.settings, chance), unreadable)
+            except UnreadableClip as error:
+                unreadable.append((candidate.sample_id, error.reason))
+        return Sample(None, None, unreadable)
+
+    def _candidates(self, clip: Clip, chance: random.Random) -> Iterator[Clip]:
+        yield clip
+        others = [other for other in self.clips if other.label == clip.label and other.sample_id != clip.sample_id]
+        yield from chance.sample(others, min(_SUBSTITUTES, len(others)))
+
+
+def collate(samples: Sequence[Sample], shape: tuple[int, int, int] = (0, 0, 0)) -> ClipBatch:
+    """Join samples to a batch of those that could be read.
+
+    Args:
+        samples: What the dataset gave.
+        shape: T, H, W of the empty tensor that stands for a batch without any readable clip.
+    """
+    clips, frames = [], []
+    for sample in samples:
+        if sample.clip is not None and sample.frames is not None:
+            clips.append(sample.clip)
+            frames.append(sample.frames)
+    return ClipBatch(
+        clip=torch.stack(frames) if frames else torch.zeros((0, 3, *shape), dtype=torch.uint8),
+        label=torch.tensor([clip.label for clip in clips], dtype=torch.int64),
+        sample_id=[clip.sample_id for clip in clips],
+        group=[clip.group for clip in clips],
+        unreadable=[pair for sample in samples for pair in sample.unreadable],
+    )

@@ -1,0 +1,76 @@
+"""The embedded data set: rendered clips of 20 driver actions, in the place of recordings that cannot be shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.cabin_actions import ACTIONS
+from datamodules.cabin_files import DONE, Box, CabinSettings, clip_boxes, render_clip, write_cabin
+from datamodules.clips import Clip
+from datamodules.driver_clips import DriverClips
+
+__all__ = ["ACTIONS", "Box", "CabinSettings", "SyntheticCabin", "clip_boxes", "render_clip", "write_cabin"]
+
+
+class SyntheticCabin(DriverClips):
+    """Rendered near-infrared clips of a driver seen from the mirror; needs no download and is rendered on first use."""
+
+    def __init__(
+        self,
+        root: str = "data/synthetic_cabin",
+        actions: list[str] | None = None,
+        subjects: int = 20,
+        clips_per_action: int = 6,
+        clip_frames: int = 16,
+        clip_fps: float = 8.0,
+        clip_size: int = 112,
+        clip_seed: int = 0,
+        render_workers: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Store the settings; clips are rendered when training prepares its data, unless they are there already.
+
+        Args:
+            root: Folder in which every combination of the settings below gets a folder of its own.
+            actions: Actions to render, in the order of the labels; by default all 20.
+            subjects: Number of drivers; they differ in build, clothes, light and camera, and no split shares one.
+            clips_per_action: Clips of every action by every driver.
+            clip_frames: Frames per rendered clip. What a model sees of them is set by frames.
+            clip_fps: Frames per second that the files state.
+            clip_size: Height and width of the rendered frames, even. What a model sees is set by size.
+            clip_seed: Fixes what is rendered, apart from seed, which fixes the splits and the order.
+            render_workers: Processes that render; by default one for small data sets, else one per core.
+            kwargs: Settings of ClipDataModule.
+        """
+        self.cabin = CabinSettings(
+            actions=ACTIONS if actions is None else tuple(actions),
+            subjects=subjects,
+            clips_per_action=clips_per_action,
+            frames=clip_frames,
+            fps=clip_fps,
+            height=clip_size,
+            width=clip_size,
+            seed=clip_seed,
+        )
+        folder = Path(root) / self.cabin.folder()
+        super().__init__(root=str(folder), annotations=None, classes=list(self.cabin.actions), **kwargs)
+        self.render_workers = render_workers
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the actions, in the order of the labels; known before anything is rendered."""
+        return list(self.cabin.actions)
+
+    def prepare_data(self) -> None:
+        """Render what is not there yet."""
+        write_cabin(self.root, self.cabin, self.render_workers)
+
+    def read_clips(self) -> tuple[list[str], list[Clip]]:
+        """Read the list of the rendered clips."""
+        if not (self.root / DONE).is_file():
+            raise FileNotFoundError(
+                f"Expected rendered clips in {self.root}, but there are none or not all. Call prepare_data() first; "
+                "the Trainer does so by itself."
+            )
+        return super().read_clips()

@@ -1,0 +1,241 @@
+"""Fine-tuning a video transformer as a classifier."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from sightline.backbones import Backbone, build_backbone
+from sightline.backbones.checkpoints import load_weights
+from sightline.types import ClipBatch, ModelRecord, Unit
+
+log = logging.getLogger(__name__)
+
+# What a checkpoint must say of the model's structure for it to be built again.
+STRUCTURE = (
+    "backbone",
+    "frames",
+    "size",
+    "options",
+    "num_classes",
+    "class_names",
+    "removed_layers",
+    "removed_heads",
+)
+
+
+class VideoClassifier(L.LightningModule):
+    """A video transformer with cross-entropy; the defaults are the thesis' (Adam, learning rate 2e-5)."""
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        class_names: list[str] | None = None,
+        backbone: str = "video_swin_s",
+        frames: int = 16,
+        size: int = 224,
+        options: dict[str, Any] | None = None,
+        weights: str | None = None,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.0,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup_epochs: float = 0.0,
+        label_smoothing: float = 0.0,
+        removed_layers: list[int] | None = None,
+        removed_heads: list[list[Any]] | None = None,
+    ) -> None:
+        """Build the model.
+
+        Args:
+            num_classes: Number of classes; the CLI takes it from the data.
+            class_names: Names of the classes in the order of the labels; the CLI takes them from the data.
+            backbone: Name of a registered backbone, e.g. video_swin_s.
+            frames: Frames per clip; the CLI takes it from the data.
+            size: Height and width of a clip in pixels; the CLI takes it from the data.
+            options: Fields of the backbone's configuration that shall differ, e.g. {shifted_windows: false}.
+            weights: Checkpoint to start from, e.g. torchvision's Kinetics-400 file; random weights if not given.
+            optimizer: Adam, or AdamW (decay on weight matrices only).
+            learning_rate: Largest learning rate.
+            weight_decay: Weight decay.
+            schedule: Constant, or falling to zero along a half cosine over the run.
+            warmup_epochs: Epochs over which the learning rate rises linearly from zero.
+            label_smoothing: Share of the target spread evenly over all classes.
+            removed_layers: Original indices of layers that shall not exist.
+            removed_heads: Heads that shall not exist, each as [layer, site, head].
+        """
+        super().__init__()
+        self.save_hyperparameters(*STRUCTURE)
+        self.backbone: Backbone
+        self.confusion: Tensor
+        self.weights = weights
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_epochs = warmup_epochs
+        self._build(dict(self.hparams))
+        self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.train_loss, self.val_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
+
+    def _build(self, structure: dict[str, Any]) -> None:
+        """Build the backbone and the metrics that depend on the number of classes."""
+        heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in structure["removed_heads"] or ())
+        self.backbone = build_backbone(
+            structure["backbone"],
+            structure["num_classes"],
+            backbone_options(structure),
+            tuple(structure["removed_layers"] or ()),
+            heads,
+        )
+        names = tuple(structure["class_names"] or ())
+        self.backbone.set_record(_with_names(self.backbone.record, names))
+        classes = structure["num_classes"]
+        metrics: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(classes, average="micro")}
+        if classes > 5:
+            metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+        metrics["mean_class_acc"] = MulticlassAccuracy(classes, average="macro")
+        collection = MetricCollection(metrics)
+        self.train_top1 = MulticlassAccuracy(classes, average="micro")
+        self.val_metrics = collection.clone(prefix="val/")
+        self.test_metrics = collection.clone(prefix="test/")
+        self.test_class_accuracy = MulticlassAccuracy(classes, average="none")
+        self.test_confusion = ConfusionMatrix(task="multiclass", num_classes=classes)
+
+    # Weights and checkpoints ----------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        # A run that resumes has its weights in its own checkpoint; the file it began from may be gone.
+        resumes = self._trainer is not None and self.trainer.ckpt_path is not None
+        if stage == "fit" and self.weights is not None and not resumes:
+            log.info("%s", load_weights(self.backbone, self.weights))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        record = self.backbone.record
+        checkpoint["record"] = {"mean": list(record.mean), "std": list(record.std), "source": record.source}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over structure and normalisation from the checkpoint, so that a pruned one loads anywhere."""
+        stored = {key: checkpoint.get("hyper_parameters", {}).get(key) for key in STRUCTURE}
+        if stored["backbone"] is None:
+            raise ValueError(
+                "The checkpoint does not say which backbone it holds, so it was not saved by VideoClassifier. "
+                "To start from other weights, pass them as --model.weights and not as --ckpt_path."
+            )
+        own = {key: self.hparams.get(key) for key in STRUCTURE}
+        changed = [key for key in STRUCTURE if (stored[key] or None) != (own[key] or None)]
+        if changed:
+            told = ", ".join(f"{key}={stored[key]}" for key in changed if key != "class_names")
+            log.warning("The checkpoint's structure replaces the configured one: %s.", told or "other class names")
+            self.hparams.update(stored)
+            self._build(stored)
+        record = checkpoint.get("record")
+        if record is not None:
+            names = tuple(stored["class_names"] or ())
+            self.backbone.set_record(ModelRecord(tuple(record["mean"]), tuple(record["std"]), names, record["source"]))
+
+    # Steps ----------------------------------------------------------------------------------------------------------
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the logits (B, classes) of clips (B, 3, T, H, W)."""
+        return self.backbone(clips)
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        if not len(batch["label"]):
+            # Nothing could be read and nothing put in its place. Other ranks wait for gradients, so give them zeros.
+            return torch.stack([p.sum() for p in self.backbone.parameters()]).sum() * 0
+        logits = self(batch["clip"])
+        loss = self.loss(logits, batch["label"])
+        self.train_loss.update(loss.detach(), len(logits))
+        self.train_top1.update(logits.detach(), batch["label"])
+        metrics = {"train/loss": self.train_loss, "train/top1": self.train_top1}
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))  # type: ignore[arg-type]
+        return loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        self._evaluate(batch, self.val_metrics, self.val_loss)
+
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        logits = self._evaluate(batch, self.test_metrics, self.test_loss)
+        if len(logits):
+            self.test_class_accuracy.update(logits, batch["label"])
+            self.test_confusion.update(logits, batch["label"])
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """Return the probabilities (B, classes) and the names of the samples."""
+        probabilities = (
+            self(batch["clip"]).float().softmax(dim=-1) if len(batch["label"]) else batch["clip"].new_empty(0)
+        )
+        return {"sample_id": batch["sample_id"], "probabilities": probabilities}
+
+    def _evaluate(self, batch: ClipBatch, metrics: MetricCollection, mean_loss: MeanMetric) -> Tensor:
+        # Metrics are updated here and logged at the end of the epoch: ranks may have different numbers of batches.
+        if not len(batch["label"]):  # every clip of the batch was unreadable
+            return batch["clip"].new_empty(0, self.hparams["num_classes"], dtype=torch.float32)
+        logits = self(batch["clip"])
+        metrics.update(logits, batch["label"])
+        mean_loss.update(nn.functional.cross_entropy(logits.float(), batch["label"]), len(logits))
+        return logits
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch(self.val_metrics, self.val_loss, "val/loss")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch(self.test_metrics, self.test_loss, "test/loss")
+        accuracies = self.test_class_accuracy.compute()
+        names = self.backbone.record.class_names or tuple(map(str, range(len(accuracies))))
+        self.log_dict({f"test/class/{name}": value for name, value in zip(names, accuracies, strict=True)})
+        self.confusion = self.test_confusion.compute()
+        self.test_class_accuracy.reset()
+        self.test_confusion.reset()
+
+    def _log_epoch(self, metrics: MetricCollection, mean_loss: MeanMetric, name: str) -> None:
+        self.log_dict(metrics.compute(), prog_bar=True)
+        self.log(name, mean_loss.compute(), prog_bar=True)
+        metrics.reset()
+        mean_loss.reset()
+
+    # Optimisation ---------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        groups = [
+            {"params": [p for p in self.backbone.parameters() if p.dim() > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in self.backbone.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        if self.optimizer == "adam":
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 1
+        warmup = round(self.warmup_epochs * total / max(epochs, 1))
+        scheduler = LambdaLR(optimizer, lambda step: rate_factor(step, total, warmup, self.schedule))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
+    """Return the learning rate at a step, relative to the largest: linear warm-up, then constant or half a cosine."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(total - warmup, 1)
+    return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def backbone_options(structure: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that `build_backbone` takes: the configured ones and the input size."""
+    return {**(structure["options"] or {}), "frames": structure["frames"], "size": structure["size"]}
+
+
+def _with_names(record: ModelRecord, names: tuple[str, ...]) -> ModelRecord:
+    return ModelRecord(record.mean, record.std, names, record.source)

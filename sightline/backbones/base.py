@@ -1,0 +1,322 @@
+"""The contract of every backbone: an embedding, a sequence of layers, a classifier.
+
+    state = backbone.embed(clips)              # (B, 3, T, H, W), uint8 or float in [0, 1]
+    state = backbone.run(state, start, stop)   # layers start..stop-1
+    logits = backbone.classify(state)          # (B, classes)
+
+``forward`` is exactly these three. Interventions (skipping layers, gating heads) and observation are arguments of a
+call, never a state of the module: nothing can be left behind, not even by an exception.
+
+Ablating head h of a site means A_h = 0, hence H_h = A_h V_h = 0 in the concatenation before the output projection;
+everything else, the projection's bias too, stays.
+
+Shapes: B clips, N tokens, D width, L positions of a site in the site's own order, h heads of a site, d width of a head.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.backbones.state import TokenState
+from sightline.types import InputSpec, LayerInfo, ModelRecord, Site, Unit
+
+Gates = Mapping[tuple[int, str], Tensor]
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What one attention site has computed, before its output projection.
+
+    Attributes:
+        heads: H_h = A_h V_h for every head that exists, (B, L, h, d).
+        residual: What is added to the heads before the projection and is not attention (MViTv2's pooled query),
+            (B, L, h, d); None in the families that have no such term.
+    """
+
+    heads: Tensor
+    residual: Tensor | None = None
+
+    def gated(self, gate: Tensor) -> Attended:
+        """Multiply each head by its gate, (h,) or one row per clip (B, h)."""
+        shape = (1, 1, -1, 1) if gate.dim() == 1 else (gate.shape[0], 1, -1, 1)
+        return replace(self, heads=self.heads * gate.to(self.heads).reshape(shape))
+
+    def merged(self) -> Tensor:
+        """Return the concatenation that the output projection reads, (B, L, h * d)."""
+        joint = self.heads if self.residual is None else self.heads + self.residual
+        return joint.flatten(2)
+
+
+@dataclass
+class Observation:
+    """What was asked for of one site. Differentiable where gradients are on.
+
+    Attributes:
+        heads: H_h, (B, L, h, d).
+        attention: Softmax weights, (B, groups, h, queries, keys); a group is a window, a frame or a place, and 1
+            where attention is joint.
+        keys: (B, groups, h, keys, d).
+    """
+
+    heads: Tensor | None = None
+    attention: Tensor | None = None
+    keys: Tensor | None = None
+
+
+@dataclass
+class Observer:
+    """Names what a run shall keep, and holds it afterwards.
+
+    Example:
+        observer = Observer(attention=True)
+        backbone(clips, observer=observer)
+        weights = observer.sites[3, "attention"].attention
+    """
+
+    heads: bool = False
+    attention: bool = False
+    keys: bool = False
+    sites: dict[tuple[int, str], Observation] = field(default_factory=dict)
+
+    def site(self, layer: int, name: str) -> Observation:
+        return self.sites.setdefault((layer, name), Observation())
+
+
+class Layer(nn.Module, ABC):
+    """One layer: its attention sites in order, then its MLP; each can be entered separately.
+
+    A family subclasses this and keeps its modules under the names of the implementation whose checkpoints users own.
+    """
+
+    index: int
+    stage: int
+    removable: bool = True
+    reason: str = ""
+
+    @property
+    @abstractmethod
+    def sites(self) -> tuple[Site, ...]:
+        """The attention sites in the order in which they run."""
+
+    @abstractmethod
+    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> Attended:
+        """Compute the heads of one site from the state before it."""
+
+    @abstractmethod
+    def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
+        """Return the state after a site: output projection and residual connection; affine in the heads."""
+
+    @abstractmethod
+    def contribution(self, state: TokenState, site: str, attended: Attended, position: int) -> Tensor:
+        """Return what the head at ``position`` adds to the tokens after the site in evaluation mode, (B, N, D)."""
+
+    @abstractmethod
+    def mlp_step(self, state: TokenState) -> TokenState:
+        """Return the state after the MLP and its residual connection."""
+
+    @abstractmethod
+    def remove_heads(self, site: str, positions: Collection[int]) -> None:
+        """Delete the parameters of the heads at these positions of the site."""
+
+    def shortcut(self, state: TokenState) -> TokenState:
+        """Return what is left of the layer when it is ablated: the identity, except where it changes the grid."""
+        return state
+
+    def info(self) -> LayerInfo:
+        return LayerInfo(self.index, self.stage, self.sites, self.removable, self.reason)
+
+    def forward(self, state: TokenState, gates: Gates | None = None, observer: Observer | None = None) -> TokenState:
+        for site in self.sites:
+            attended = self.attend(state, site.name, observer)
+            gate = gates.get((self.index, site.name)) if gates else None
+            if gate is not None:
+                attended = attended.gated(gate)
+            if observer is not None and observer.heads:
+                observer.site(self.index, site.name).heads = attended.heads
+            state = self.project(state, site.name, attended)
+        return self.mlp_step(state)
+
+
+class Backbone(nn.Module, ABC):
+    """A video transformer as a sequence of layers between an embedding and a classifier.
+
+    Attributes:
+        family: Name of the architecture family.
+        config: The family's configuration (a frozen dataclass).
+        input_spec: The clips that it was built for.
+        depth: Number of layers it was built with. Layer indices are always the original ones, 0..depth-1.
+        record: Normalisation, class names and origin of the weights.
+    """
+
+    family: str
+    config: Any
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, config: Any, input_spec: InputSpec, depth: int, record: ModelRecord | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.input_spec = input_spec
+        self.depth = depth
+        self.set_record(record or ModelRecord())
+
+    # What a family writes -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tokenize(self, pixels: Tensor) -> TokenState:
+        """Turn normalised pixels (B, 3, T, H, W) into the state before layer 0."""
+
+    @abstractmethod
+    def layer_modules(self) -> dict[int, Layer]:
+        """Return the layers that exist, by original index, in order."""
+
+    @abstractmethod
+    def delete_layer(self, index: int) -> None:
+        """Delete the module of a layer."""
+
+    @abstractmethod
+    def classify(self, state: TokenState) -> Tensor:
+        """Return the logits, (B, classes), of the state after the last layer."""
+
+    @abstractmethod
+    def classifier_keys(self) -> tuple[str, ...]:
+        """Return the names of the classifier's entries in the state dict."""
+
+    @abstractmethod
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classifier by a freshly initialised one."""
+
+    def enter(self, index: int, state: TokenState) -> TokenState:
+        """Run what stands before a layer without being part of it (Video Swin's patch merging)."""
+        return state
+
+    # What all families share ----------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """The layers that exist, each with its original index."""
+        return tuple(layer.info() for layer in self.layer_modules().values())
+
+    def set_record(self, record: ModelRecord) -> None:
+        """Take over normalisation, class names and origin of the weights."""
+        self.record = record
+        # Buffers follow the module to its device; not persistent, so that state dicts keep the reference's keys.
+        self.register_buffer("_mean", torch.tensor(record.mean).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(record.std).view(1, 3, 1, 1, 1), persistent=False)
+
+    def embed(self, clips: Tensor) -> TokenState:
+        """Check and normalise clips (B, 3, T, H, W), uint8 or float in [0, 1], and turn them into tokens.
+
+        Raises:
+            ValueError: If the clips have another shape or type than the backbone was built for.
+        """
+        spec = self.input_spec
+        expected = (3, spec.frames, spec.height, spec.width)
+        if clips.dim() != 5 or tuple(clips.shape[1:]) != expected:
+            raise ValueError(
+                f"{self.family} was built for clips (B, 3, {spec.frames}, {spec.height}, {spec.width}), got "
+                f"{tuple(clips.shape)}. Set the data module's frames and size and the model's to the same values."
+            )
+        if clips.dtype == torch.uint8:
+            pixels = clips.to(self._mean.dtype) / 255
+        elif clips.is_floating_point():
+            pixels = clips
+        else:
+            raise ValueError(f"Clips must be uint8 or float in [0, 1], got {clips.dtype}.")
+        return self.tokenize((pixels - self._mean) / self._std)
+
+    def run(
+        self,
+        state: TokenState,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        skip: Collection[int] = (),
+        gates: Gates | None = None,
+        observer: Observer | None = None,
+    ) -> TokenState:
+        """Run layers start..stop-1 (original indices; layers that were pruned away are passed over).
+
+        Args:
+            state: The state before layer ``start``.
+            start: First layer.
+            stop: One past the last layer; all that follow if None.
+            skip: Layers to ablate in this call: replaced by the identity (or by their shortcut, see `Layer.shortcut`).
+            gates: Factor of every head of a site, (h,) or (B, h), by (layer, site).
+            observer: What to keep of the sites, see `Observer`.
+        """
+        modules = self.layer_modules()
+        for index in range(start, self.depth if stop is None else stop):
+            state = self.enter(index, state)
+            layer = modules.get(index)
+            if layer is None:
+                continue
+            state = layer.shortcut(state) if index in skip else layer(state, gates, observer)
+        return state
+
+    def forward(
+        self,
+        clips: Tensor,
+        *,
+        skip: Collection[int] = (),
+        gates: Gates | None = None,
+        observer: Observer | None = None,
+    ) -> Tensor:
+        """Return the logits (B, classes) of clips (B, 3, T, H, W); keywords as in `run`."""
+        return self.classify(self.run(self.embed(clips), skip=skip, gates=gates, observer=observer))
+
+    def units(self, kind: str) -> list[Unit]:
+        """Return everything that can be ablated, ``layers`` or ``heads``, in order."""
+        if kind == "layers":
+            return [Unit(info.index) for info in self.layers]
+        if kind == "heads":
+            return [Unit(i.index, site.name, head) for i in self.layers for site in i.sites for head in site.heads]
+        raise ValueError(f"kind must be 'layers' or 'heads', got {kind!r}.")
+
+    def check_removable(self, layers: Collection[int]) -> None:
+        """Raise ValueError, naming backbone, layer and reason, where a layer cannot be removed."""
+        infos = {info.index: info for info in self.layers}
+        for index in layers:
+            if index not in infos:
+                raise ValueError(
+                    f"{self.family} has no layer {index} to remove; its layers are {', '.join(map(str, infos))}."
+                )
+            if not infos[index].removable:
+                raise ValueError(f"{self.family} cannot remove layer {index}: {infos[index].reason}.")
+
+    def without(self, layers: Collection[int]) -> Backbone:
+        """Return a copy in which these layers, and their parameters, do not exist.
+
+        Raises:
+            ValueError: If a layer does not exist or cannot be removed.
+        """
+        self.check_removable(layers)
+        smaller = copy.deepcopy(self)
+        for index in set(layers):
+            smaller.delete_layer(index)
+        return smaller
+
+    def without_heads(self, units: Iterable[Unit]) -> Backbone:
+        """Return a copy in which these heads, and their parameters, do not exist.
+
+        Raises:
+            ValueError: If a head does not exist.
+        """
+        units = list(units)
+        missing = sorted(set(units) - set(self.units("heads")))
+        if missing:
+            raise ValueError(f"{self.family} has no {', '.join(map(str, missing))} to remove.")
+        smaller = copy.deepcopy(self)
+        modules = smaller.layer_modules()
+        for layer, site in sorted({(unit.layer, unit.site) for unit in units}):
+            wanted = {unit.head for unit in units if (unit.layer, unit.site) == (layer, site)}
+            heads = next(s.heads for s in modules[layer].sites if s.name == site)
+            modules[layer].remove_heads(site, [i for i, head in enumerate(heads) if head in wanted])
+        return smaller

@@ -1,0 +1,93 @@
+"""The backbones that can be asked for by name. A family registers here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.backbones.base import Backbone
+from sightline.backbones.video_swin import VideoSwin, VideoSwinConfig
+from sightline.types import ModelRecord, Unit
+
+KINETICS = ModelRecord()
+IMAGENET = ModelRecord(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One named architecture.
+
+    Attributes:
+        family: The backbone class; built as ``family(config, record)``.
+        config: Its configuration, of which options override single fields.
+        record: What its released checkpoints were trained with.
+    """
+
+    family: Callable[[Any, ModelRecord], Backbone]
+    config: Any
+    record: ModelRecord = KINETICS
+
+
+SWIN_DEMO = VideoSwinConfig(
+    frames=8, size=64, width=32, depths=(2, 4, 2), heads=(2, 4, 8), window=(4, 4, 4), drop_path=0.0
+)
+
+VARIANTS: dict[str, Variant] = {
+    "video_swin_t": Variant(VideoSwin, VideoSwinConfig(depths=(2, 2, 6, 2)), IMAGENET),
+    "video_swin_s": Variant(VideoSwin, VideoSwinConfig(), IMAGENET),
+    "video_swin_b": Variant(VideoSwin, VideoSwinConfig(width=128, heads=(4, 8, 16, 32)), IMAGENET),
+    "video_swin_demo": Variant(VideoSwin, SWIN_DEMO),
+}
+
+
+def build_backbone(
+    name: str,
+    num_classes: int,
+    options: Mapping[str, Any] | None = None,
+    removed_layers: tuple[int, ...] = (),
+    removed_heads: tuple[Unit, ...] = (),
+) -> Backbone:
+    """Build a backbone with random weights.
+
+    Args:
+        name: A registered name, see `VARIANTS`.
+        num_classes: Number of classes.
+        options: Fields of the family's configuration that shall differ, e.g. ``{"shifted_windows": False}``.
+        removed_layers: Original indices of layers that shall not exist.
+        removed_heads: Heads that shall not exist.
+
+    Raises:
+        ValueError: If the name, an option or its value is unknown, or a layer or head cannot be removed.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"Unknown backbone {name!r}; registered are {', '.join(VARIANTS)}.")
+    variant = VARIANTS[name]
+    config = override(variant.config, options or {}, name)
+    backbone = variant.family(dataclasses.replace(config, num_classes=num_classes), variant.record)
+    if removed_layers:
+        backbone = backbone.without(removed_layers)
+    return backbone.without_heads(removed_heads) if removed_heads else backbone
+
+
+def override(config: Any, options: Mapping[str, Any], name: str) -> Any:
+    """Return the configuration with some fields replaced; values must be of the field's own kind."""
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "num_classes"}
+    values: dict[str, Any] = {}
+    for key, value in options.items():
+        if key not in fields:
+            raise ValueError(f"{name} has no option {key!r}; its options are {', '.join(fields)}.")
+        default = fields[key]
+        if isinstance(default, tuple):
+            if not isinstance(value, list | tuple) or not all(isinstance(v, int) for v in value):
+                raise ValueError(
+                    f"Option {key} of {name} must be a list of integers like {list(default)}, got {value!r}."
+                )
+            value = tuple(value)
+        elif isinstance(default, float):
+            value = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+        if type(value) is not type(default):
+            raise ValueError(f"Option {key} of {name} must be of type {type(default).__name__}, got {value!r}.")
+        values[key] = value
+    return dataclasses.replace(config, **values)

@@ -1,0 +1,123 @@
+"""Measured latency and throughput of backbones, on the device and in the precision that they are in.
+
+Machines are shared and drift, so models that are compared are timed in turns, in an order that rotates from round to
+round, and medians are reported with their interquartile range. What is timed is what a user runs: uint8 clips that
+already are on the device, normalisation, forward pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sightline.backbones import Backbone
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one forward pass.
+
+    Attributes:
+        median_ms: Median over the repeats, in milliseconds per batch.
+        iqr_ms: Interquartile range over the repeats, in milliseconds.
+        clips_per_s: Clips per second at the median.
+        batch: Clips per batch.
+    """
+
+    median_ms: float
+    iqr_ms: float
+    clips_per_s: float
+    batch: int
+
+
+def measure_latency(backbone: Backbone, batch: int = 1, repeats: int = 20, warmup: int = 3) -> Latency:
+    """Time the forward pass of one backbone; see `compare_latency`."""
+    return compare_latency({"": backbone}, batch, repeats, warmup)[""]
+
+
+def compare_latency(
+    backbones: Mapping[str, Backbone], batch: int = 1, repeats: int = 20, warmup: int = 3
+) -> dict[str, Latency]:
+    """Time the forward pass of several backbones in turns.
+
+    Args:
+        backbones: The models by name, each on its device and in its precision; their training modes are restored.
+        batch: Clips per forward pass.
+        repeats: Timed passes of each model.
+        warmup: Passes of each model before, which are not timed.
+
+    Raises:
+        ValueError: If there is nothing to time, or a model is on a device other than cpu and cuda.
+    """
+    if batch < 1 or repeats < 1 or warmup < 0:
+        raise ValueError(
+            f"Expected batch and repeats of at least 1 and warmup of at least 0, got {batch}, {repeats} and {warmup}."
+        )
+    if not backbones:
+        raise ValueError("Expected at least one backbone to time, got none.")
+    names = list(backbones)
+    clips = {name: _example_clips(backbone, batch) for name, backbone in backbones.items()}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    # Not inference_mode: what a backbone caches in there (its bias) could not be used outside.
+    with torch.no_grad(), _evaluating(backbones.values()):
+        for turn in range(warmup + repeats):
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                elapsed = _forward_ms(backbones[name], clips[name])
+                if turn >= warmup:
+                    times[name].append(elapsed)
+    return {name: _summary(times[name], batch) for name in names}
+
+
+def _summary(times_ms: list[float], batch: int) -> Latency:
+    low, median, high = np.quantile(times_ms, [0.25, 0.5, 0.75]).tolist()
+    return Latency(median, high - low, 1000.0 * batch / median, batch)
+
+
+def _example_clips(backbone: Backbone, batch: int) -> Tensor:
+    """Return random uint8 clips (batch, 3, T, H, W) for a backbone, without touching the global generator."""
+    device = next(backbone.parameters()).device
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"Latency can be measured on cpu and cuda, but the backbone is on {device}. Move it first.")
+    spec = backbone.input_spec
+    shape = (batch, 3, spec.frames, spec.height, spec.width)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
+
+
+def _forward_ms(backbone: Backbone, clips: Tensor) -> float:
+    """Return the milliseconds of one forward pass, by CUDA events on a GPU."""
+    if clips.device.type == "cpu":
+        start = time.perf_counter()
+        backbone(clips)
+        return 1000.0 * (time.perf_counter() - start)
+    with torch.cuda.device(clips.device):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        begin.record()
+        backbone(clips)
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end)
+
+
+@contextmanager
+def _evaluating(roots: Iterable[nn.Module]) -> Iterator[None]:
+    """Put modules into evaluation mode, and every submodule back into its own mode afterwards."""
+    roots = list(roots)
+    modes = [(root, root.training, [(m, m.training) for m in root.modules()]) for root in roots]
+    try:
+        for root in roots:
+            root.eval()
+        yield
+    finally:
+        for root, training, parts in modes:
+            root.train(training)  # lets modules drop what they cached for evaluation
+            for module, mode in parts:
+                module.training = mode

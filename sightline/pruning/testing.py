@@ -1,0 +1,105 @@
+"""Testing a model on a split: the prediction for every sample, shared among processes, and accuracies from them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from sightline.backbones import Backbone
+from sightline.ranks import Ranks
+from sightline.types import ClipBatch
+
+COLUMNS = ["sample_id", "label", "predicted", "p_true", "group"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracies of a model on a split.
+
+    Attributes:
+        correct: Number of samples whose class was predicted.
+        total: Number of samples that could be read.
+        mean_class: Mean over the classes that occur of the share predicted correctly, in [0, 1].
+    """
+
+    correct: int
+    total: int
+    mean_class: float
+
+
+def accuracy(predictions: pd.DataFrame) -> Accuracy:
+    """Count what was predicted correctly.
+
+    Raises:
+        ValueError: If there is no prediction.
+    """
+    if predictions.empty:
+        raise ValueError("No sample of the split could be read, so there is no accuracy.")
+    correct = predictions["label"] == predictions["predicted"]
+    return Accuracy(int(correct.sum()), len(correct), float(correct.groupby(predictions["label"]).mean().mean()))
+
+
+@torch.no_grad()
+def predict(backbone: Backbone, batches: Iterable[ClipBatch]) -> pd.DataFrame:
+    """Predict every readable sample of some batches: sample_id, label, predicted, p_true, group."""
+    device = next(backbone.parameters()).device
+    rows: list[tuple[str, int, int, float, str]] = []
+    for batch in batches:
+        if not batch["sample_id"]:
+            continue
+        p = backbone(batch["clip"].to(device)).double().softmax(dim=-1).cpu()
+        true = p.gather(1, batch["label"][:, None]).squeeze(1)
+        columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
+        rows.extend(zip(batch["sample_id"], *columns, batch["group"], strict=True))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def predict_split(
+    backbone: Backbone,
+    sample_ids: Sequence[str],
+    batches: Callable[[list[int]], Iterable[ClipBatch]],
+    path: Path,
+    ranks: Ranks | None = None,
+) -> pd.DataFrame | None:
+    """Predict a whole split, each sample by exactly one process, and write the predictions as a CSV file.
+
+    Args:
+        backbone: In evaluation mode, on the device to use.
+        sample_ids: Names of all samples of the split.
+        batches: Gives an iterable of batches of the samples at these places.
+        path: The file to write, in the order of ``sample_ids``; samples that could not be read are absent.
+        ranks: The processes that share the work.
+
+    Returns:
+        The predictions on rank 0, None elsewhere.
+    """
+    ranks = ranks or Ranks()
+    parts = path.with_name(f".{path.name}.parts")
+
+    def empty() -> None:
+        shutil.rmtree(parts, ignore_errors=True)  # what an interrupted run left, maybe of other weights
+        parts.mkdir(parents=True)
+
+    def work() -> None:
+        mine = list(range(len(sample_ids)))[ranks.rank :: ranks.world]
+        predict(backbone, batches(mine)).to_csv(parts / f"{ranks.rank}.csv", index=False)
+
+    def join() -> pd.DataFrame:
+        frame = pd.concat([pd.read_csv(parts / f"{rank}.csv") for rank in range(ranks.world)])
+        order = {name: place for place, name in enumerate(sample_ids)}
+        frame = frame.sort_values("sample_id", key=lambda names: names.map(order), ignore_index=True)
+        unfinished = path.with_name(f".{path.name}")
+        frame.to_csv(unfinished, index=False)
+        os.replace(unfinished, path)
+        shutil.rmtree(parts)
+        return frame
+
+    ranks.together(empty, only_first=True)
+    ranks.together(work)
+    return ranks.together(join, only_first=True)

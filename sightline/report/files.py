@@ -1,0 +1,45 @@
+"""Write result files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sightline.report.style import DPI, styled
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path`` to write to; rename it to ``path`` afterwards, or drop it on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The process id keeps two writers of one name apart; the suffix stays, because writers choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_figure(figure: Figure, folder: Path | str, stem: str) -> list[Path]:
+    """Write a figure as ``<stem>.png`` and ``<stem>.svg``; equal figures give equal bytes.
+
+    Args:
+        figure: A figure of this package, or any other matplotlib figure.
+        folder: Where to; made where it is missing.
+        stem: File name without folder and suffix.
+    """
+    if not stem or Path(stem).name != stem:
+        raise ValueError(f"A figure's stem is a plain file name without folders, e.g. 'layer_boxplot'; got {stem!r}.")
+    paths = [Path(folder) / f"{stem}.{suffix}" for suffix in ("png", "svg")]
+    with styled():
+        for path in paths:
+            with replacing(path) as temporary:
+                # matplotlib stamps SVGs with the time, and PNGs with its version, unless told otherwise.
+                metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+                figure.savefig(temporary, dpi=DPI, metadata=metadata)
+    return paths

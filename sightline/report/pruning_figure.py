@@ -1,0 +1,231 @@
+"""Accuracy of the tested models against how much was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sightline.report.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    NOTE_SIZE,
+    TITLE_SIZE,
+    finish_axes,
+    new_figure,
+    set_titles,
+    styled,
+)
+
+MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1], "random": MUTED}
+"""A mode has the same colour in every figure; the others take what is left."""
+MARKERS = "osD^vPX"
+WAY = ["mode", "method", "score"]
+"""What a curve's models have in common."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The models of one way of pruning, by depth of the cut.
+
+    Attributes:
+        label: Mode, and what else tells the curve from the others.
+        points: One row per cut: ``removed`` (layers), ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
+        seeds: Number of seeds that a point averages at most; with several, low and high are the extremes over seeds.
+        colour: Of the curve.
+        marker: Of its points.
+    """
+
+    label: str
+    points: pd.DataFrame
+    seeds: int
+    colour: str
+    marker: str
+
+
+@styled()
+def accuracy_against_depth(
+    frame: pd.DataFrame,
+    title: str = "Accuracy after removing layers",
+    *,
+    chance: float | None = None,
+    majority: float | None = None,
+) -> Figure:
+    """Draw top-1 accuracy over the number of removed layers, one curve per way of pruning and one panel per backbone.
+
+    Args:
+        frame: A table from `read_pruning_table`; rows without accuracy or with removed heads are left out.
+        title: Heading of the figure.
+        chance: Accuracy of guessing, in percent, drawn as a line.
+        majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
+    """
+    figure, panels = _panels(frame, "removed")
+    for axes, full, curves in panels:
+        for curve in curves:
+            points = _with_start(curve.points, full)
+            _draw_curve(axes, curve, points["removed"], points)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("Removed layers")
+        _finish_panel(axes, full, chance, majority)
+    _title(figure, title, [curve for _, _, curves in panels for curve in curves])
+    return figure
+
+
+@styled()
+def accuracy_against_cost(
+    frame: pd.DataFrame,
+    title: str = "Accuracy and cost of the pruned models",
+    *,
+    chance: float | None = None,
+    majority: float | None = None,
+) -> Figure:
+    """Draw top-1 accuracy over multiply-adds per clip; numbers at the points count the removed layers.
+
+    Args:
+        frame: A table from `read_pruning_table`; rows without accuracy, without multiply-adds or with removed heads are
+            left out.
+        title: Heading of the figure.
+        chance: Accuracy of guessing, in percent, drawn as a line.
+        majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
+    """
+    figure, panels = _panels(frame, "macs")
+    for axes, full, curves in panels:
+        largest = max(curve.points["macs"].max() for curve in curves)
+        scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
+        for number, curve in enumerate(curves):
+            points = _with_start(curve.points, full).sort_values("macs", kind="stable")
+            _draw_curve(axes, curve, points["macs"] / scale, points)
+            # Curves take turns, so that neighbours' numbers do not cover each other.
+            _number_points(axes, points[points["removed"] > 0], scale, curve.colour, above=number % 2 == 0)
+        if full is not None:
+            axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
+        axes.set_xlabel(f"Multiply-adds per clip ({unit})")
+        _finish_panel(axes, full, chance, majority, name_full=False)
+    _title(figure, title, [curve for _, _, curves in panels for curve in curves])
+    return figure
+
+
+Panel = tuple[Axes, pd.Series | None, list[Curve]]
+
+
+def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
+    """Make one panel per backbone, with its unpruned model and its curves."""
+    rows = frame[frame["top1"].notna() & (frame["removed_heads"] == "")]
+    rows = rows.assign(removed=[len(layers.split()) for layers in rows["removed_layers"]])
+    rows = rows[rows[axis].notna()]
+    kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["removed"] > 0).any()]
+    if not kept:
+        raise ValueError(
+            f"None of the {len(frame)} rows is a model with removed layers and a measured "
+            f"{'top1' if axis == 'removed' else 'top1 and macs'}, so there is no curve to draw. "
+            "Test pruned models first with `train.py prune`."
+        )
+    figure = new_figure(1.8 + (5.4 if len(kept) == 1 else 4.2 * len(kept)), 4.0)
+    grid = figure.subplots(1, len(kept), sharey=True, squeeze=False)[0]
+    looks = _looks(rows[rows["removed"] > 0])
+    panels: list[Panel] = []
+    for axes, backbone in zip(grid, kept, strict=True):
+        group = rows[rows["backbone"] == backbone]
+        unpruned = group[group["removed"] == 0]
+        full = None if unpruned.empty else unpruned.astype({"macs": "float64"}).iloc[0]
+        panels.append((axes, full, list(_curves(group[group["removed"] > 0], looks))))
+        if len(kept) > 1:
+            axes.set_title(str(backbone), loc="left", fontsize=TITLE_SIZE - 1.5)
+    grid[0].set_ylabel("Top-1 accuracy (%)")
+    return figure, panels
+
+
+def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, str, str]]:
+    """Give every way of pruning its label, colour and marker, the same in all panels."""
+    told = ["mode"] + [key for key in WAY[1:] if rows[key].nunique() > 1]
+    free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
+    looks: dict[tuple[str, ...], tuple[str, str, str]] = {}
+    for number, way in enumerate(dict.fromkeys(zip(*(rows[key].astype(str) for key in WAY), strict=True))):
+        parts = dict(zip(WAY, way, strict=True))
+        colour = MODE_COLOURS.get(parts["mode"], "")
+        if not colour or any(colour == taken for _, taken, _ in looks.values()):
+            colour = free[number % len(free)]
+        looks[way] = (", ".join(parts[key] for key in told), colour, MARKERS[number % len(MARKERS)])
+    return looks
+
+
+def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], tuple[str, str, str]]) -> Iterator[Curve]:
+    for way, group in rows.groupby(WAY, sort=False):
+        label, colour, marker = looks[tuple(str(part) for part in way)]
+        points = _points(group)
+        seeds = int(points["seeds"].max())
+        yield Curve(label + (f" ({seeds} seeds)" if seeds > 1 else ""), points, seeds, colour, marker)
+
+
+def _points(group: pd.DataFrame) -> pd.DataFrame:
+    """Average the seeds of each depth; low and high are then the extremes, else the interval of the one model."""
+    records = []
+    for removed, same in group.groupby("removed", sort=True):
+        several = len(same) > 1
+        low = same["top1"].min() if several else same["top1_low"].iloc[0]
+        high = same["top1"].max() if several else same["top1_high"].iloc[0]
+        macs = same["macs"].astype("float64").mean()
+        records.append((removed, macs, same["top1"].mean(), low, high, len(same)))
+    return pd.DataFrame(records, columns=["removed", "macs", "top1", "low", "high", "seeds"])
+
+
+def _with_start(points: pd.DataFrame, full: pd.Series | None) -> pd.DataFrame:
+    if full is None:
+        return points
+    start = full.rename({"top1_low": "low", "top1_high": "high"})[["removed", "macs", "top1", "low", "high"]]
+    return pd.concat([start.to_frame().T, points], ignore_index=True)
+
+
+def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame) -> None:
+    axes.plot(
+        x, points["top1"], color=curve.colour, marker=curve.marker, markersize=4.5, linewidth=1.5, label=curve.label,
+        zorder=4,
+    )  # fmt: skip
+    low, high = (points[name].to_numpy(dtype=float) for name in ("low", "high"))
+    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.colour, alpha=0.14, linewidth=0)
+
+
+def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, above: bool) -> None:
+    offset, side = ((0, 5), "bottom") if above else ((0, -5), "top")
+    look: dict[str, Any] = {"ha": "center", "va": side, "fontsize": NOTE_SIZE, "color": colour}
+    for macs, top1, removed in zip(points["macs"], points["top1"], points["removed"], strict=True):
+        axes.annotate(str(removed), (macs / scale, top1), offset, textcoords="offset points", **look)
+
+
+def _finish_panel(
+    axes: Axes, full: pd.Series | None, chance: float | None, majority: float | None, name_full: bool = True
+) -> None:
+    if full is not None:
+        label = "unpruned" if name_full else None
+        axes.axhline(full["top1"], color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
+    for level, name, dashes in ((majority, "majority class", (1, 1.5)), (chance, "chance", (3, 1.5, 1, 1.5))):
+        if level is not None:
+            axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, dashes), zorder=1, label=name)
+    finish_axes(axes)
+    lines = [line.get_ydata() for line in axes.lines]
+    lowest = min(float(np.min(np.asarray(line, dtype=float))) for line in lines)
+    # Accuracies near 100 % would share a few pixels of an axis from 0; one that starts higher says so by its numbers.
+    axes.set_ylim(bottom=0 if lowest < 40 else None)
+    axes.set_ylim(top=min(102.0, axes.get_ylim()[1]))
+
+
+def _title(figure: Figure, title: str, curves: Sequence[Curve]) -> None:
+    handles = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(handles.values()), loc="outside right center")
+    single = [curve for curve in curves if curve.seeds == 1 and curve.points["low"].notna().any()]
+    shades = ["95 % interval of one model"] if single else []
+    if any(curve.seeds > 1 for curve in curves):
+        shades.append("with several seeds from the lowest to the highest, line at their mean")
+    note = f"Shaded: {', '.join(shades)}." if shades else ""
+    if len(figure.axes) > 1:
+        figure.suptitle(title, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
+        figure.supxlabel(note, fontsize=NOTE_SIZE, color=MUTED)
+    else:
+        set_titles(figure.axes[0], title, [note] if note else [])

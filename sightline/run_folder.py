@@ -1,0 +1,90 @@
+"""Choosing a run's folder: no run overwrites another, and all processes of a launch agree on one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+# Tells the processes that a launcher starts from this one which folder was chosen.
+VARIABLE = "SIGHTLINE_RUN_FOLDER"
+
+
+def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
+    """Choose the folder of a new run and create it; the processes of one launch get the same one.
+
+    Args:
+        wanted: The folder asked for. Where it holds something, ``-2``, ``-3``, ... is appended.
+        replace: Delete an earlier run there instead.
+
+    Raises:
+        ValueError: If ``replace`` asks for the deletion of a folder that is not a run's.
+        TimeoutError: If the first process of the launch does not say in time which folder it chose.
+    """
+    environment = os.environ
+    if VARIABLE in environment:
+        return Path(environment[VARIABLE])
+    claim = _claim_file(Path(wanted), environment)
+    if claim is not None and _rank(environment) > 0:
+        return _wait_for(claim)
+    folder = _new_folder(Path(wanted), replace)
+    environment[VARIABLE] = str(folder)
+    if claim is not None:
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = claim.with_suffix(".partial")
+        unfinished.write_text(str(folder))
+        os.replace(unfinished, claim)
+    return folder
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / "config.yaml").is_file()
+
+
+def _new_folder(wanted: Path, replace: bool) -> Path:
+    if replace and wanted.exists():
+        if not is_run_folder(wanted) and any(wanted.iterdir()):
+            raise ValueError(
+                f"{wanted} is not a run's folder (it has no config.yaml) and is not deleted. Name another."
+            )
+        shutil.rmtree(wanted)
+    number, folder = 1, wanted
+    while True:
+        if not folder.exists() or not any(folder.iterdir()):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+
+
+def _rank(environment: Mapping[str, str]) -> int:
+    return int(environment.get("RANK", environment.get("SLURM_PROCID", environment.get("LOCAL_RANK", "0"))))
+
+
+def _claim_file(wanted: Path, environment: Mapping[str, str]) -> Path | None:
+    """Where the first process of an outside launcher (torchrun, SLURM) writes its choice; None without one."""
+    if "TORCHELASTIC_RUN_ID" in environment:
+        names: tuple[str, ...] = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    elif int(environment.get("SLURM_NTASKS", "1")) > 1:
+        names = ("SLURM_JOB_ID", "SLURM_STEP_ID")
+    else:
+        return None
+    launch = "-".join(environment.get(name, "") for name in names)
+    return wanted.parent / ".launches" / "".join(c if c.isalnum() else "-" for c in launch)
+
+
+def _wait_for(claim: Path, seconds: float = 120) -> Path:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if claim.exists():
+            folder = Path(claim.read_text())
+            os.environ[VARIABLE] = str(folder)
+            return folder
+        time.sleep(0.1)
+    raise TimeoutError(
+        f"The first process of this launch did not write its run folder to {claim} within {seconds:.0f} s. "
+        "Is the folder shared among the nodes?"
+    )

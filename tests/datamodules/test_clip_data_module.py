@@ -1,0 +1,217 @@
+import gc
+import logging
+import shutil
+from types import SimpleNamespace
+
+import av
+import lightning as L
+import pytest
+import torch
+
+from datamodules.bad_clips import TooManyBadClipsError
+from datamodules.driver_clips import DriverClips
+
+SMALL = {"frames": 4, "size": 32, "batch_size": 2, "num_workers": 0}
+
+
+@pytest.fixture
+def data(driver_root):
+    return DriverClips(str(driver_root), **SMALL)
+
+
+@pytest.fixture
+def damaged_root(driver_root, tmp_path):
+    """The same data set with one unreadable clip of two that show anna or ben texting, and one of dan."""
+    root = tmp_path / "damaged"
+    shutil.copytree(driver_root, root)
+    for name in ("anna/texting.avi", "dan/texting.avi"):
+        (root / name).write_bytes(b"")
+    return root
+
+
+class Recorder(L.LightningModule):
+    """Notes which samples came in which epoch and stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(("train", self.current_epoch, tuple(batch["sample_id"]), int(batch["clip"].sum())))
+        return self.layer(batch["clip"].float().mean(dim=(1, 2, 3, 4))[:, None]).mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.seen.append(("val", self.current_epoch, tuple(batch["sample_id"]), int(batch["clip"].sum())))
+
+    def test_step(self, batch, batch_idx):
+        self.seen.append(("test", 0, tuple(batch["sample_id"]), int(batch["clip"].sum())))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def trainer(tmp_path, **options):
+    return L.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, use_distributed_sampler=False, **options,
+    )  # fmt: skip
+
+
+def seen_in_training(data, epoch):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [(batch["sample_id"], batch["clip"]) for batch in loader]
+
+
+def by_name(batches):
+    return {name: clip for names, clips in batches for name, clip in zip(names, clips, strict=True)}
+
+
+@pytest.mark.timeout(60)
+def test_batches_do_not_depend_on_the_number_of_workers(driver_root):
+    def batches(workers, epoch):
+        return seen_in_training(DriverClips(str(driver_root), **{**SMALL, "num_workers": workers}), epoch)
+
+    for epoch in (0, 3):
+        alone = batches(0, epoch)
+        for workers in (1, 2):
+            found = batches(workers, epoch)
+            assert [ids for ids, _ in found] == [ids for ids, _ in alone]
+            assert all(torch.equal(a, b) for (_, a), (_, b) in zip(found, alone, strict=True))
+    assert [ids for ids, _ in batches(0, 0)] != [ids for ids, _ in batches(0, 3)]
+
+
+def test_persistent_workers_know_the_epoch(driver_root):
+    loader = DriverClips(str(driver_root), **{**SMALL, "num_workers": 1}).train_dataloader()
+    assert loader.persistent_workers
+    epochs = []
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        epochs.append(by_name([(batch["sample_id"], batch["clip"]) for batch in loader]))
+    expected = by_name(seen_in_training(DriverClips(str(driver_root), **SMALL), 1))
+    assert any(not torch.equal(epochs[0][name], epochs[1][name]) for name in epochs[0])
+    assert all(torch.equal(epochs[1][name], expected[name]) for name in expected)
+
+
+@pytest.mark.timeout(60)
+def test_workers_do_not_hang_on_what_others_left_behind(driver_root):
+    data = DriverClips(str(driver_root), **{**SMALL, "num_workers": 1})
+    gc.collect()
+    gc.disable()  # while garbage that owns threads is made: a frame and its side data form a cycle
+    with av.open(data.clips("train")[0].path) as container:
+        for frame in container.decode(video=0):
+            frame.to_ndarray(format="rgb24", threads=2)
+            assert frame.side_data is not None
+    gc.enable()
+    for _ in range(3):
+        assert len(list(data.train_dataloader())) == 3
+
+
+def test_evaluation_is_always_the_same(data):
+    first, second = ([batch["clip"] for batch in data.val_dataloader()] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_evaluation_loader_reads_exactly_the_given_clips(data):
+    clips = data.clips("train")[1:4]
+    batches = list(data.evaluation_loader(clips, batch_size=3))
+    assert [batch["sample_id"] for batch in batches] == [[clip.sample_id for clip in clips]]
+    assert batches[0]["clip"].shape == (3, 3, 4, 32, 32)
+    assert list(data.evaluation_loader([])) == []
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_the_evaluation(driver_root, world):
+    found = []
+    for rank in range(world):
+        data = DriverClips(str(driver_root), **SMALL)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
+        found += [name for batch in data.test_dataloader() for name in batch["sample_id"]]
+        assert len(data.train_dataloader().sampler) == -(-6 // world)
+    assert sorted(found) == sorted(clip.sample_id for clip in data.clips("test"))
+
+
+def test_trainer_reshuffles_every_epoch(data, tmp_path):
+    model = Recorder()
+    trainer(tmp_path).fit(model, data)
+    epochs = [[entry[2:] for entry in model.seen if entry[:2] == ("train", epoch)] for epoch in (0, 1)]
+    assert epochs[0] != epochs[1]
+    for epoch in epochs:
+        assert sorted(name for names, _ in epoch for name in names) == sorted(c.sample_id for c in data.clips("train"))
+
+
+def test_one_bad_clip_is_replaced_and_counted(damaged_root, tmp_path, caplog):
+    data, model = DriverClips(str(damaged_root), **SMALL), Recorder()
+    with caplog.at_level(logging.WARNING, logger="datamodules"):
+        trainer(tmp_path).fit(model, data)
+    for epoch in (0, 1):
+        names = [name for entry in model.seen if entry[:2] == ("train", epoch) for name in entry[2]]
+        assert len(names) == 6
+        assert names.count("ben/texting.avi") == 2
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(m.startswith("Unreadable clip in the train split: anna/texting.avi: ") for m in messages) == 1
+    assert messages[-1] == (
+        "1 of 6 clips of the train split could not be read and were replaced by clips of their class "
+        "(2 times in all): anna/texting.avi"
+    )
+    assert list(data.bad_clips("train").reasons) == ["anna/texting.avi"]
+
+
+def test_bad_clip_is_absent_from_a_test(damaged_root, tmp_path):
+    data, model = DriverClips(str(damaged_root), **SMALL), Recorder()
+    trainer(tmp_path).test(model, data)
+    assert [name for entry in model.seen for name in entry[2]] == ["dan/drinking.avi", "dan/driving.avi"]
+    assert list(data.bad_clips("test").reasons) == ["dan/texting.avi"]
+
+
+def test_too_many_bad_clips_stop_training(damaged_root, tmp_path):
+    (damaged_root / "ben/driving.avi").write_bytes(b"")
+    data = DriverClips(str(damaged_root), **SMALL)
+    with pytest.raises(TooManyBadClipsError, match=r"at most 1 .* among the 6 of the train split, met 2"):
+        trainer(tmp_path).fit(Recorder(), data)
+    patient = DriverClips(str(damaged_root), max_bad_fraction=0.5, **SMALL)
+    trainer(tmp_path).fit(Recorder(), patient)
+
+
+def test_split_table(data):
+    table = data.split_table()
+    assert list(table.columns) == ["sample_id", "path", "label", "group", "split"]
+    assert table["split"].value_counts().to_dict() == {"train": 6, "val": 3, "test": 3}
+    assert table.iloc[0][["sample_id", "label", "group"]].tolist() == ["anna/drinking.avi", "drinking", "anna"]
+
+
+def test_data_hash_changes_with_what_is_read(driver_root, damaged_root, data):
+    digest = data.data_hash("test")
+    assert len(digest) == 64
+    assert DriverClips(str(damaged_root), **SMALL).data_hash("test") == digest  # moved, not changed
+    assert data.data_hash("val") != digest
+    for changes in ({"frames": 8}, {"size": 16}, {"short_side": 40}, {"classes": ["texting", "drinking", "driving"]}):
+        assert DriverClips(str(driver_root), **{**SMALL, **changes}).data_hash("test") != digest
+    for changes in ({"batch_size": 5}, {"seed": 7}, {"train_crop": "center"}):
+        assert DriverClips(str(driver_root), **{**SMALL, **changes}).data_hash("test") == digest
+
+
+def test_short_side_follows_size(driver_root):
+    assert DriverClips(str(driver_root), size=224).settings.short_side == 256
+    assert DriverClips(str(driver_root), size=112).settings.short_side == 128
+    assert DriverClips(str(driver_root), size=112, short_side=112).settings.short_side == 112
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 0}, {"num_workers": -1}, {"max_bad_fraction": 2.0}, {"short_side": 8}]
+)
+def test_refuses_nonsense(driver_root, options):
+    with pytest.raises(ValueError, match="Expected"):
+        DriverClips(str(driver_root), **{**SMALL, **options})
+
+
+def test_unknown_split(data):
+    with pytest.raises(ValueError, match="split out of train, val, test, got 'validation'"):
+        data.clips("validation")
+
+
+def test_construction_reads_nothing(tmp_path):
+    data = DriverClips(str(tmp_path / "not_there_yet"))
+    with pytest.raises(FileNotFoundError):
+        data.class_names

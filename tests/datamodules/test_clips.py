@@ -1,0 +1,136 @@
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.clips import Clip, ClipDataset, ClipSettings, Sample, collate, load_clip
+from tests.datamodules.video_files import decode_all, number_of, numbers_of, write_video
+
+SMALL = ClipSettings(frames=4, size=48, short_side=48)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Five clips of class 0, of which bad.avi is none, and one of class 1."""
+    root = tmp_path_factory.mktemp("clips")
+    for name in ("a", "b", "c", "d", "other"):
+        write_video(root / f"{name}.avi", num_frames=20)
+    (root / "bad.avi").write_bytes(b"")
+    return root
+
+
+@pytest.fixture
+def clips(folder):
+    def clip(name, label=0):
+        return Clip(f"{name}.avi", str(folder / f"{name}.avi"), label, group="g")
+
+    return [*map(clip, ("a", "b", "c", "d", "bad")), clip("other", 1)]
+
+
+def test_evaluation_takes_the_middle_of_everything(clips):
+    frames = load_clip(clips[0], SMALL)
+    assert frames.dtype == torch.uint8
+    assert frames.shape == (3, 4, 48, 48)
+    every = decode_all(clips[0].path)
+    # Frames 2, 7, 12, 17 of 20; columns 8..55 of 64.
+    assert np.array_equal(frames.permute(1, 2, 3, 0).numpy(), every[[2, 7, 12, 17], :, 8:56])
+
+
+def test_training_view_is_one_square_for_all_frames(clips):
+    views = set()
+    for seed in range(8):
+        frames = load_clip(clips[0], SMALL, random.Random(seed)).permute(1, 2, 3, 0).numpy()
+        every = decode_all(clips[0].path)
+        places = [
+            (offset, left)
+            for offset in range(5)
+            for left in range(17)
+            if np.array_equal(frames, every[offset::5, :, left : left + 48])
+        ]
+        assert len(places) == 1  # one offset within the parts of 5 frames, and one square, for the whole clip
+        views.add(places[0])
+    assert len({offset for offset, _ in views}) > 2
+    assert len({left for _, left in views}) > 4
+
+
+def test_training_may_cut_the_centre_and_mirror(clips):
+    settings = dataclasses.replace(SMALL, train_crop="center", flip_probability=1.0)
+    frames = load_clip(clips[0], settings, random.Random(0)).permute(1, 2, 3, 0).numpy()
+    every = decode_all(clips[0].path)[:, :, 8:56, :][:, :, ::-1]
+    assert any(np.array_equal(frames, every[offset::5]) for offset in range(5))
+
+
+def test_part_of_a_file(clips):
+    part = dataclasses.replace(clips[0], start=0.4, end=0.56)
+    frames = load_clip(part, ClipSettings(frames=4, size=48, short_side=48))
+    expected = decode_all(part.path)[10:14, :, 8:56]
+    assert np.array_equal(frames.permute(1, 2, 3, 0).numpy(), expected)
+
+
+def test_small_frames_are_enlarged(clips):
+    frames = load_clip(clips[0], ClipSettings(frames=2, size=96, short_side=128))
+    assert frames.shape == (3, 2, 96, 96)
+
+
+def test_evaluation_leaves_a_bad_clip_out(clips):
+    sample = ClipDataset(clips, SMALL)[4]
+    assert sample.frames is None
+    [(name, reason)] = sample.unreadable
+    assert name == "bad.avi"
+    assert "cannot be opened" in reason
+
+
+def test_training_replaces_a_bad_clip_by_one_of_its_class(clips):
+    dataset = ClipDataset(clips, SMALL, training=True, seed=3)
+    substitutes = set()
+    for epoch in range(10):
+        sample = dataset[epoch, 4]
+        again = dataset[epoch, 4]
+        assert sample.clip == again.clip
+        assert torch.equal(sample.frames, again.frames)
+        assert sample.clip.label == 0
+        assert [name for name, _ in sample.unreadable] == ["bad.avi"]
+        substitutes.add(sample.clip.sample_id)
+    assert len(substitutes) > 1
+
+
+def test_training_leaves_out_what_no_clip_can_replace(clips):
+    lonely = [dataclasses.replace(clips[4], label=1)]
+    sample = ClipDataset(lonely, SMALL, training=True)[0, 0]
+    assert sample.clip is None
+    assert [name for name, _ in sample.unreadable] == ["bad.avi"]
+
+
+def test_collate(clips):
+    dataset = ClipDataset(clips, SMALL)
+    batch = collate([dataset[0], dataset[4], dataset[5]])
+    assert batch["clip"].shape == (2, 3, 4, 48, 48)
+    assert batch["label"].tolist() == [0, 1]
+    assert batch["label"].dtype == torch.int64
+    assert batch["sample_id"] == ["a.avi", "other.avi"]
+    assert batch["group"] == ["g", "g"]
+    assert [name for name, _ in batch["unreadable"]] == ["bad.avi"]
+
+
+def test_collate_of_nothing_readable():
+    batch = collate([Sample(None, None, [("bad.avi", "empty")])], shape=(4, 48, 48))
+    assert batch["clip"].shape == (0, 3, 4, 48, 48)
+    assert batch["clip"].dtype == torch.uint8
+    assert batch["label"].shape == (0,)
+    assert batch["label"].dtype == torch.int64
+    assert (batch["sample_id"], batch["group"], batch["unreadable"]) == ([], [], [("bad.avi", "empty")])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"frames": 0}, {"short_side": 47}, {"train_crop": "left"}, {"flip_probability": 1.5}]
+)
+def test_settings_refuse_nonsense(changes):
+    with pytest.raises(ValueError, match="Expected"):
+        dataclasses.replace(SMALL, **changes)
+
+
+def test_numbers_can_be_read_back(clips):
+    assert numbers_of(decode_all(clips[0].path)) == list(range(20))
+    assert number_of(np.zeros((10, 10, 3), dtype=np.uint8)) == 0

@@ -1,0 +1,137 @@
+import math
+
+import lightning as L
+import pytest
+import torch
+from torchvision.models.video.swin_transformer import SwinTransformer3d
+
+from datamodules import SyntheticCabin
+from lightning_modules import VideoClassifier
+from lightning_modules.checkpoint_io import SafeCheckpointIO
+from lightning_modules.video_classifier import rate_factor
+from sightline.backbones.checkpoints import CheckpointError
+from tests.conftest import CABIN, TINY_SWIN
+
+OPTIONS = {k: v for k, v in TINY_SWIN.items() if k not in ("frames", "size")}
+STRUCTURE = {"num_classes": 2, "class_names": ["a", "b"], "backbone": "video_swin_demo", "frames": 4, "size": 32}
+
+
+def make_module(**changes) -> VideoClassifier:
+    return VideoClassifier(**{**STRUCTURE, "options": OPTIONS, **changes})
+
+
+def make_trainer(tmp_path, **options) -> L.Trainer:
+    defaults = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return L.Trainer(
+        default_root_dir=tmp_path,
+        use_distributed_sampler=False,
+        plugins=[SafeCheckpointIO()],
+        **{**defaults, **options},
+    )
+
+
+def batch_of(labels: list[int]) -> dict:
+    clips = torch.zeros(len(labels), 3, 4, 32, 32, dtype=torch.uint8)
+    names = [str(i) for i in range(len(labels))]
+    return {"clip": clips, "label": torch.tensor(labels), "sample_id": names, "group": names, "unreadable": []}
+
+
+def test_metrics_by_hand():
+    module = make_module(num_classes=3, class_names=None)
+    predictions = iter([[0, 0, 1], [2, 2]])
+    module.forward = lambda clips: torch.nn.functional.one_hot(torch.tensor(next(predictions)), 3).float()
+    module.validation_step(batch_of([0, 1, 1]), 0)  # right, wrong, right
+    module.validation_step(batch_of([2, 0]), 1)  # right, wrong
+    module.validation_step(batch_of([]), 2)  # a batch of which nothing could be read
+    found = module.val_metrics.compute()
+    assert found["val/top1"] == pytest.approx(3 / 5)
+    assert found["val/mean_class_acc"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    # -log softmax of (1, 0, 0) at the right place 3 times, at a wrong one twice
+    right = math.log(math.e + 2) - 1
+    assert module.val_loss.compute() == pytest.approx((3 * right + 2 * (right + 1)) / 5)
+    assert "val/top5" not in found
+    assert "val/top5" in make_module(num_classes=6, class_names=None).val_metrics.compute()
+
+
+@pytest.mark.parametrize(
+    ("step", "schedule", "expected"),
+    [(0, "constant", 1 / 5), (3, "constant", 4 / 5), (4, "constant", 1), (19, "constant", 1),
+     (4, "cosine", 1), (12, "cosine", 0.5), (20, "cosine", 0), (25, "cosine", 0)],
+)  # fmt: skip
+def test_learning_rate_by_hand(step, schedule, expected):
+    assert rate_factor(step, total=20, warmup=4, schedule=schedule) == pytest.approx(expected)
+
+
+def test_weights_are_loaded_for_a_fit(tmp_path):
+    torch.save(SwinTransformer3d([2, 4, 4], 16, [2, 2], [2, 4], [2, 4, 4]).state_dict(), tmp_path / "k400.pth")
+    module = make_module(weights=str(tmp_path / "k400.pth"))
+    before = module.backbone.patch_embed.proj.weight.clone()
+    module.setup("test")
+    assert torch.equal(module.backbone.patch_embed.proj.weight, before)
+    module.setup("fit")
+    assert torch.equal(
+        module.backbone.patch_embed.proj.weight, torch.load(tmp_path / "k400.pth")["patch_embed.proj.weight"]
+    )
+
+
+def test_a_pruned_checkpoint_loads_into_the_full_model(tmp_path, caplog):
+    pruned = make_module(removed_layers=[1, 2], removed_heads=[[0, "attention", 1]])
+    trainer = make_trainer(tmp_path)
+    trainer.strategy.connect(pruned)
+    trainer.save_checkpoint(tmp_path / "pruned.ckpt", weights_only=True)
+    clips = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+
+    loaded = VideoClassifier.load_from_checkpoint(tmp_path / "pruned.ckpt", weights_only=True).eval()
+    assert torch.equal(loaded(clips), pruned.eval()(clips))
+
+    full = make_module()
+    content = torch.load(tmp_path / "pruned.ckpt", weights_only=True)
+    full.on_load_checkpoint(content)
+    full.load_state_dict(content["state_dict"])
+    assert "removed_layers=[1, 2]" in caplog.text
+    assert [info.index for info in full.backbone.layers] == [0, 3]
+    assert full.hparams["removed_layers"] == [1, 2]
+    assert torch.equal(full.eval()(clips), pruned(clips))
+
+
+def test_somebody_elses_checkpoint_is_refused_with_advice():
+    with pytest.raises(ValueError, match="--model.weights"):
+        make_module().on_load_checkpoint({"state_dict": {}})
+
+
+def test_hostile_checkpoints_are_refused_by_the_trainer(tmp_path, cabin_root):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was-run"), "w"))
+
+    torch.save({"state_dict": {}, "x": Hostile()}, tmp_path / "hostile.ckpt")
+    data = SyntheticCabin(root=str(cabin_root), **CABIN)
+    for path in (str(tmp_path / "hostile.ckpt"), "http://127.0.0.1:9/hostile.ckpt"):
+        for weights_only in (None, False):
+            with pytest.raises(CheckpointError, match="more than tensors|is an address"):
+                make_trainer(tmp_path).test(make_module(), data, ckpt_path=path, weights_only=weights_only)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_training_resumes_exactly(tmp_path, cabin_root):
+    """Two epochs in one go and in two sessions end with the same weights."""
+
+    def fit(epochs: int, **options) -> VideoClassifier:
+        L.seed_everything(0, verbose=False)
+        module = make_module(optimizer="adamw", learning_rate=1e-3)
+        trainer = make_trainer(tmp_path, max_epochs=epochs, limit_val_batches=0)
+        trainer.fit(module, SyntheticCabin(root=str(cabin_root), **CABIN), **options)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return module
+
+    straight = fit(2)
+    fit(1)
+    resumed = fit(2, ckpt_path=str(tmp_path / "1.ckpt"))
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_batch_of_which_nothing_could_be_read_gives_zero_gradients():
+    module = make_module()
+    module.training_step(batch_of([]), 0).backward()
+    assert all((p.grad == 0).all() for p in module.backbone.parameters())

@@ -1,0 +1,103 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models.video.swin_transformer import SwinTransformer3d
+
+from sightline.backbones import build_backbone
+from sightline.backbones.checkpoints import CheckpointError, load_weights, read_checkpoint
+from tests.conftest import TINY_SWIN
+
+
+class Hostile:
+    """Creates a file when it is unpickled the usual way."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+@pytest.fixture
+def torchvision_file(tmp_path: Path) -> Path:
+    model = SwinTransformer3d([2, 4, 4], 16, [2, 2], [2, 4], [2, 4, 4], num_classes=400)
+    torch.save(model.state_dict(), tmp_path / "swin3d.pth")
+    return tmp_path / "swin3d.pth"
+
+
+def test_torchvision_file_with_other_classes(torchvision_file):
+    backbone = build_backbone("video_swin_demo", 5, TINY_SWIN)
+    fresh_head = backbone.head.weight.clone()
+    report = load_weights(backbone, torchvision_file)
+    assert report.left_out == ("head.weight", "head.bias")
+    assert report.fresh == ("head.weight", "head.bias")
+    assert "Left out: head.weight, head.bias" in str(report)
+    stored = torch.load(torchvision_file)
+    assert torch.equal(backbone.features["0"]["1"].attn.qkv.weight, stored["features.0.1.attn.qkv.weight"])
+    assert torch.equal(backbone.head.weight, fresh_head)
+    assert backbone.record.source == "swin3d.pth"
+
+
+def test_the_same_number_of_classes_takes_the_classifier_too(torchvision_file):
+    backbone = build_backbone("video_swin_demo", 400, TINY_SWIN)
+    report = load_weights(backbone, torchvision_file)
+    assert report.left_out == ()
+    assert report.loaded == len(backbone.state_dict())
+
+
+def test_safetensors(torchvision_file, tmp_path):
+    save_file(torch.load(torchvision_file), tmp_path / "swin3d.safetensors")
+    backbone = build_backbone("video_swin_demo", 400, TINY_SWIN)
+    assert load_weights(backbone, tmp_path / "swin3d.safetensors").fresh == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 32}, "another shape, e.g. patch_embed.proj.weight"),
+        ({"depths": [2, 4]}, "are missing, e.g. features.2.2"),
+        ({"depths": [2], "heads": [2]}, "are unknown, e.g. features.1"),
+        ({"window": [2, 7, 7]}, "another shape.*relative_position"),
+    ],
+)
+def test_another_architecture_is_refused_and_nothing_changes(torchvision_file, change, message):
+    backbone = build_backbone("video_swin_demo", 5, {**TINY_SWIN, **change})
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(backbone, torchvision_file)
+    assert all(torch.equal(v, before[k]) for k, v in backbone.state_dict().items())
+
+
+def test_a_pickle_that_holds_code_is_refused_and_not_run(tmp_path):
+    target = tmp_path / "was-run"
+    torch.save({"state_dict": {"x": torch.ones(1)}, "more": Hostile(target)}, tmp_path / "hostile.pth")
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Hostile(target)))
+    for name in ("hostile.pth", "plain.pkl"):
+        with pytest.raises(CheckpointError, match="more than tensors"):
+            read_checkpoint(tmp_path / name)
+    assert not target.exists()
+
+
+def test_what_is_no_checkpoint_is_refused(torchvision_file, tmp_path):
+    content = torchvision_file.read_bytes()
+    for name, data, message in [
+        ("short.pth", content[: len(content) // 2], "not a whole checkpoint"),
+        ("empty.pth", b"", "not a whole checkpoint"),
+        ("short.safetensors", b"\x08\x00\x00", "not a whole safetensors"),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=message):
+            read_checkpoint(tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_checkpoint(tmp_path / "list.pth")
+    torch.save({"epoch": 3}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="holds no state dict.*epoch"):
+        load_weights(build_backbone("video_swin_demo", 5), tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="is an address"):
+        read_checkpoint("https://example.org/model.pth")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint(tmp_path / "nothing.pth")

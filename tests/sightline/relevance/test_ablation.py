@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from sightline.relevance.ablation import ablated_logits
+from sightline.relevance.job import score_batch
+from sightline.relevance.scores import score
+from sightline.types import Unit
+from tests.sightline.relevance.reference import logits_without
+
+# Probabilities; logits here are of order 1 and are sums of some hundred float32 products.
+TOLERANCE = 1e-5
+
+
+def test_stored_scores_equal_the_literal_definition(tiny_swin, tiny_clips, monkeypatch):
+    labels = torch.tensor([0, 3, 4])
+    batch = {"clip": tiny_clips, "label": labels, "sample_id": list("abc"), "group": list("xyz"), "unreadable": []}
+    base = tiny_swin(tiny_clips)
+    for kind in ("heads", "layers"):
+        units = tiny_swin.units(kind)
+        rows, _ = score_batch(tiny_swin, batch, units, stack=3)
+        table = rows.to_pandas().set_index(["sample_id", "layer"] + (["head"] if kind == "heads" else []))
+        assert len(table) == 3 * len(units)
+        for unit in units:
+            head = None if unit.is_layer else unit.head
+            expected_logits = logits_without(tiny_swin, tiny_clips, unit.layer, head, monkeypatch)
+            expected = score(base.detach(), expected_logits[None], labels)
+            assert expected.dprob.max() > 1e-3  # otherwise nothing would be compared
+            for i, name in enumerate("abc"):
+                row = table.loc[(name, unit.layer) if head is None else (name, unit.layer, head)]
+                for column in ("dprob", "jsd", "r", "p_true_ablated"):
+                    assert row[column] == pytest.approx(getattr(expected, column)[0, i].item(), abs=TOLERANCE)
+                assert row["p_true"] == pytest.approx(expected.p_true[i].item(), abs=TOLERANCE)
+                assert row["predicted"] == base[i].argmax().item()
+                assert row["label"] == labels[i].item()
+                assert row["group"] == "xyz"[i]
+
+
+def test_results_do_not_depend_on_stack_batch_or_order(tiny_swin, tiny_clips):
+    units = tiny_swin.units("heads") + tiny_swin.units("layers")
+    whole = ablated_logits(tiny_swin, tiny_clips, units, stack=8)
+    for stack in (1, 3, 1000):
+        other = ablated_logits(tiny_swin, tiny_clips, units, stack=stack)
+        torch.testing.assert_close(other.units, whole.units, rtol=1e-5, atol=1e-5)
+        assert torch.equal(other.base, whole.base)
+    one_by_one = [ablated_logits(tiny_swin, tiny_clips[i : i + 1], units).units for i in range(3)]
+    torch.testing.assert_close(torch.cat(one_by_one, 1), whole.units, rtol=1e-5, atol=1e-5)
+    backwards = ablated_logits(tiny_swin, tiny_clips, units[::-1])
+    torch.testing.assert_close(backwards.units.flip(0), whole.units, rtol=1e-5, atol=1e-5)
+    some = ablated_logits(tiny_swin, tiny_clips, units[3:5])
+    torch.testing.assert_close(some.units, whole.units[3:5], rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_nothing_scores_nothing_and_ranks_lowest(tiny_swin, tiny_clips):
+    """A layer made to be the identity and a head whose output projection is zero."""
+    idle_layer = tiny_swin.layer_modules()[1]
+    idle_head = Unit(2, "attention", 3)
+    with torch.no_grad():
+        for linear in (idle_layer.attn.proj, idle_layer.mlp[3]):
+            linear.weight.zero_()
+            linear.bias.zero_()
+        tiny_swin.layer_modules()[2].attn.proj.weight[:, 3 * 8 : 4 * 8] = 0
+    units = tiny_swin.units("layers") + tiny_swin.units("heads")
+    out = ablated_logits(tiny_swin, tiny_clips, units, control=True)
+    labels = torch.tensor([0, 1, 2])
+    r = dict(zip(units, score(out.base, out.units, labels).r.mean(1).tolist(), strict=True))
+    floor = score(out.base, out.control, labels).r.max().item()
+    assert floor < 1e-6
+    idle = {Unit(1), idle_head, *(Unit(1, "attention", h) for h in (0, 1))}  # heads of an idle layer do nothing either
+    assert max(r[unit] for unit in idle) <= max(floor, 1e-7)
+    assert min(value for unit, value in r.items() if unit not in idle) > 10 * max(floor, 1e-7)
+    assert min((u for u in units if u.is_layer), key=r.get) == Unit(1)
+
+
+def test_control_measures_rounding_only(tiny_swin, tiny_clips):
+    out = ablated_logits(tiny_swin, tiny_clips, [], control=True)
+    assert out.units.shape == (0, 3, 5)
+    assert out.control.shape == (4, 3, 5)
+    torch.testing.assert_close(out.control, out.base.expand(4, -1, -1), rtol=0, atol=1e-5)
+
+
+def test_removed_layers_and_heads_are_passed_over(tiny_swin, tiny_clips):
+    smaller = tiny_swin.without([1]).without_heads([Unit(2, "attention", 0)])
+    units = smaller.units("heads")
+    assert Unit(1, "attention", 0) not in units
+    assert Unit(2, "attention", 0) not in units
+    found = ablated_logits(smaller, tiny_clips, units).units
+    position = units.index(Unit(2, "attention", 2))
+    expected = smaller(tiny_clips, gates={(2, "attention"): torch.tensor([1.0, 0.0, 1.0])})
+    torch.testing.assert_close(found[position], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_wrong_requests_are_refused(tiny_swin, tiny_clips):
+    with pytest.raises(ValueError, match="layer 9"):
+        ablated_logits(tiny_swin, tiny_clips, [Unit(9)])
+    with pytest.raises(ValueError, match="at least 1"):
+        ablated_logits(tiny_swin, tiny_clips, [], stack=0)
+    with pytest.raises(ValueError, match="evaluation mode"):
+        ablated_logits(tiny_swin.train(), tiny_clips, [])

@@ -1,0 +1,76 @@
+"""Rooms import only rooms above them, and heavy packages stay where they belong (docs/decisions.md, "The house")."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Room -> the rooms that it may import besides itself. A room is the longest of these names that a module begins with.
+ALLOWED: dict[str, set[str]] = {
+    "sightline.types": set(),
+    "sightline.ranks": set(),
+    "sightline.run_folder": set(),
+    "sightline.backbones": {"sightline.types"},
+    "sightline.relevance": {"sightline.types", "sightline.ranks", "sightline.backbones"},
+    "sightline.explain": {"sightline.types", "sightline.ranks", "sightline.backbones"},
+    "sightline.tokens": {"sightline.types", "sightline.ranks", "sightline.backbones"},
+    "sightline.pruning": {"sightline.types", "sightline.ranks", "sightline.backbones", "sightline.relevance"},
+    "sightline.report": {"sightline.types", "sightline.backbones", "sightline.relevance", "sightline.pruning"},
+    "datamodules": {"sightline.types"},
+    "lightning_modules": {"sightline"},
+    "callbacks": {"sightline", "lightning_modules", "datamodules"},
+    "train": {"sightline", "lightning_modules", "datamodules", "callbacks"},
+}
+LIGHTNING_ROOMS = {"datamodules", "lightning_modules", "callbacks", "train"}
+WANDB_ROOMS = {"callbacks", "train"}
+OWN = ("sightline", "datamodules", "lightning_modules", "callbacks", "train")
+
+TOPS = ("sightline", "datamodules", "lightning_modules", "callbacks")
+FILES = [*sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py")), ROOT / "train.py"]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str | None:
+    rooms = [room for room in ALLOWED if module == room or module.startswith(f"{room}.")]
+    return max(rooms, key=len, default=None)
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports name the whole module"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
+def test_imports_run_one_way(path: Path):
+    module = module_name(path)
+    if module == "sightline":
+        assert not imported_modules(path)
+        return
+    room = room_of(module)
+    assert room is not None, f"{module} belongs to no room of the house"
+    for name in imported_modules(path):
+        top = name.split(".")[0]
+        if top == "lightning":
+            assert room in LIGHTNING_ROOMS, f"{module} imports lightning"
+        if top == "wandb":
+            assert room in WANDB_ROOMS, f"{module} imports wandb"
+        if top in OWN:
+            target = room_of(name) or top
+            allowed = ALLOWED[room] | {room}
+            assert any(target == a or target.startswith(f"{a}.") for a in allowed), f"{module} imports {name}"
+
+
+def test_there_is_something_to_check():
+    assert len(FILES) > 30
+    assert imported_modules(ROOT / "train.py") >= {"lightning", "callbacks"}

@@ -1,0 +1,252 @@
+"""The command line, in process (starting it anew costs ten seconds each time)."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import train
+from sightline.run_folder import VARIABLE
+from tests.conftest import TINY_SWIN
+
+
+@pytest.fixture(autouse=True)
+def no_run_folder_from_another_test(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("SIGHTLINE_TRACEBACK", "")
+    yield
+    os.environ.pop(VARIABLE, None)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, cabin_root: Path) -> Path:
+    """The whole main job, run once."""
+    from tests import conftest
+
+    folder = tmp_path_factory.mktemp("runs")
+    config = conftest.tiny_config.__wrapped__(cabin_root, folder)  # type: ignore[attr-defined]
+    os.environ.pop(VARIABLE, None)
+    train.main(["fit", "--config", str(config), "--run", str(folder / "run")])
+    os.environ.pop(VARIABLE, None)
+    return folder / "run"
+
+
+def error_of(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        train.main(list(arguments))
+    return str(stopped.value) + capsys.readouterr().err
+
+
+def test_a_run_leaves_everything_behind(finished_run: Path):
+    expected = {
+        "config.yaml", "splits.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "relevance/train/heads.parquet",
+        "relevance/train/layers.parquet", "relevance/train/manifest.json", "tables/pruning.csv", "tables/pruning.md",
+        "tables/metrics.csv", "figures/relevance_train_layers_r.png", "figures/relevance_train_heads_r.svg",
+        "figures/accuracy_against_depth.png", "figures/accuracy_against_cost.png",
+        "pruned/relevance-r-highest-k3/model.safetensors", "pruned/relevance-r-lowest-k1/model.ckpt",
+    }  # fmt: skip
+    found = {str(path.relative_to(finished_run)) for path in finished_run.rglob("*") if path.is_file()}
+    assert expected <= found
+    assert not [name for name in found if "partial" in name or "parts" in name]
+
+
+def test_scores_are_of_the_best_weights_on_every_training_clip(finished_run: Path):
+    splits = pd.read_csv(finished_run / "splits.csv")
+    heads = pd.read_parquet(finished_run / "relevance/train/heads.parquet")
+    layers = pd.read_parquet(finished_run / "relevance/train/layers.parquet")
+    clips = splits.loc[splits["split"] == "train", "sample_id"]
+    assert heads["sample_id"].drop_duplicates().tolist() == clips.tolist()
+    assert len(heads) == len(clips) * (2 * 2 + 2 * 4)
+    assert len(layers) == len(clips) * 4
+    manifest = json.loads((finished_run / "relevance/train/manifest.json").read_text())["tables"]["layers"]
+    assert manifest["checkpoint"] == str(finished_run / "checkpoints/best.ckpt")
+    assert manifest["class_names"] == ["steering", "texting-on-phone"]
+    assert manifest["noise_floor"] < 1e-5
+
+
+def test_the_table_tells_of_every_model(finished_run: Path):
+    table = pd.read_csv(finished_run / "tables/pruning.csv")
+    assert table["mode"].tolist() == ["none", "lowest", "lowest", "highest", "highest"]
+    assert table["k"].tolist() == [0, 1, 3, 1, 3]
+    full = table.iloc[0]
+    assert (table["params"][1:] < full["params"]).all()
+    assert (table["macs"][1:] < full["macs"]).all()
+    assert table["clips_per_s"].gt(0).all()
+    layers = pd.read_parquet(finished_run / "relevance/train/layers.parquet").groupby("layer")["r"].mean()
+    assert table.loc[1, "removed_layers"] == layers.idxmin() or str(table.loc[1, "removed_layers"]) == str(
+        layers.idxmin()
+    )
+    assert str(table.loc[3, "removed_layers"]) == str(layers.idxmax())
+    for plan in table["plan_id"]:
+        predictions = pd.read_csv(finished_run / "tables/predictions" / f"{plan}.csv")
+        top1 = 100 * (predictions["label"] == predictions["predicted"]).mean()
+        assert top1 == pytest.approx(table.set_index("plan_id").loc[plan, "top1"])
+
+
+def test_a_pruned_checkpoint_can_be_tested(finished_run: Path):
+    checkpoint = finished_run / "pruned/relevance-r-lowest-k3/model.ckpt"
+    train.main(["test", "--run", str(finished_run), "--ckpt_path", str(checkpoint)])
+    tested = pd.read_csv(finished_run / "tables/test.csv").set_index("metric")["value"]
+    table = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
+    assert 100 * tested["test/top1"] == pytest.approx(table.loc["relevance-r-lowest-k3", "top1"], abs=1e-3)
+    assert (finished_run / "figures/confusion.png").exists()
+
+
+def test_ablate_and_prune_start_from_a_finished_run(finished_run: Path):
+    before = (finished_run / "config.yaml").read_text()
+    train.main(["ablate", "--run", str(finished_run), "--split", "test"])
+    test_clips = pd.read_csv(finished_run / "splits.csv").query("split == 'test'")["sample_id"]
+    scores = pd.read_parquet(finished_run / "relevance/test/layers.parquet")
+    assert scores["sample_id"].drop_duplicates().tolist() == test_clips.tolist()
+    old = pd.read_csv(finished_run / "tables/pruning.csv")
+    (finished_run / "tables/pruning.csv").unlink()
+    train.main(["prune", "--run", str(finished_run)])
+    new = pd.read_csv(finished_run / "tables/pruning.csv")
+    same = ["plan_id", "removed_layers", "top1", "params", "macs"]
+    pd.testing.assert_frame_equal(new[same], old[same])
+    assert (finished_run / "config.yaml").read_text() == before
+
+
+def test_predict_writes_probabilities(finished_run: Path):
+    train.main(["predict", "--run", str(finished_run)])
+    predictions = pd.read_csv(finished_run / "tables/predict.csv")
+    assert set(predictions["predicted"]) <= {"steering", "texting-on-phone"}
+    assert predictions["probability"].between(0.5, 1).all()
+    assert len(predictions) == len(pd.read_csv(finished_run / "splits.csv").query("split == 'test'"))
+
+
+def test_a_second_run_gets_a_numbered_folder(tiny_config: Path, tmp_path: Path, monkeypatch):
+    quick = ["--config", str(tiny_config), "--run", str(tmp_path / "r"), "--trainer.callbacks", "null",
+             "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]  # fmt: skip
+    for name in ("r", "r-2"):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        train.main(["fit", *quick])
+        assert (tmp_path / name / "checkpoints/best.ckpt").exists()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    (tmp_path / "r" / "mark").touch()
+    train.main(["fit", *quick, "--replace_run", "true"])
+    assert not (tmp_path / "r" / "mark").exists()
+    assert not (tmp_path / "r-3").exists()
+    saved = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert saved["run"] == str(tmp_path / "r")
+    assert saved["replace_run"] is False
+
+
+def test_a_folder_that_is_no_run_is_not_replaced(tiny_config, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").touch()
+    arguments = ["fit", "--config", str(tiny_config), "--run", str(tmp_path / "photos"), "--replace_run", "true"]
+    assert "is not a run's folder" in error_of(capsys, *arguments)
+    assert (tmp_path / "photos" / "one.jpg").exists()
+
+
+def test_a_failing_analysis_keeps_the_training_and_names_the_command(tiny_config, tmp_path, monkeypatch):
+    from callbacks import HeadAblation
+
+    def fail(self, context):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(HeadAblation, "analyse", fail)
+    with pytest.raises(RuntimeError, match=r"the disk is full(.|\n)*python train.py ablate --run"):
+        train.main(["fit", "--config", str(tiny_config), "--run", str(tmp_path / "r"), "--trainer.max_epochs", "1"])
+    assert (tmp_path / "r/checkpoints/best.ckpt").exists()
+    monkeypatch.undo()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    train.main(["ablate", "--run", str(tmp_path / "r")])
+    assert (tmp_path / "r/relevance/train/heads.parquet").exists()
+
+
+def test_print_config_round_trips(tiny_config, tmp_path, capsys):
+    def printed(config: Path) -> str:
+        with pytest.raises(SystemExit):
+            train.main(["fit", "--config", str(config), "--print_config"])
+        return capsys.readouterr().out
+
+    first = printed(tiny_config)
+    (tmp_path / "printed.yaml").write_text(first)
+    assert printed(tmp_path / "printed.yaml") == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.init_args.learning_rat", "1"], "learning_rat"),
+        (["--model.init_args.learning_rate", "fast"], "fast"),
+        (["--data", "datamodules.Nothing"], "Nothing"),
+        (["--trainer.epochs", "3"], "epochs"),
+        (["--model.init_args.backbone", "resnet"], "Unknown backbone 'resnet'"),
+        (["--model.init_args.options", "{depht: [1]}"], "no option 'depht'"),
+    ],
+)
+def test_wrong_options_are_refused(tiny_config, tmp_path, capsys, arguments, message):
+    run = ["--run", str(tmp_path / "none")]
+    assert message in error_of(capsys, "fit", "--config", str(tiny_config), *run, *arguments)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_depth_that_cannot_be_cut_is_refused(finished_run, capsys):
+    arguments = ["prune", "--run", str(finished_run), "--trainer.callbacks", "null"]
+    depth = ["--trainer.callbacks", "callbacks.PrunedCheckpoints", "--trainer.callbacks.depths", "[9]"]
+    assert "Cannot remove 9 layers: 4 of 4" in error_of(capsys, *arguments, *depth)
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    assert "has no config.yaml" in error_of(capsys, "ablate", "--run", str(tmp_path))
+
+
+def test_scores_of_other_weights_are_noticed(finished_run, tmp_path, capsys):
+    content = torch.load(finished_run / "checkpoints/best.ckpt", weights_only=True)
+    content["state_dict"]["backbone.head.bias"] += 1
+    torch.save(content, tmp_path / "other.ckpt")
+    arguments = ["--run", str(finished_run), "--ckpt_path", str(tmp_path / "other.ckpt")]
+    assert "another model" in error_of(capsys, "ablate", *arguments)
+    assert "made with other weights" in error_of(capsys, "prune", *arguments)
+
+
+def test_hostile_weights_are_refused_in_one_line(tiny_config, tmp_path, capsys):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was-run"), "w"))
+
+    torch.save({"x": Hostile()}, tmp_path / "hostile.pth")
+    arguments = ["--config", str(tiny_config), "--run", str(tmp_path / "r")]
+    told = error_of(capsys, "fit", *arguments, "--model.init_args.weights", str(tmp_path / "hostile.pth"))
+    assert "more than tensors" in told
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_the_backbone_is_built_for_the_datas_clips(tiny_config, tmp_path):
+    train.main(["fit", "--config", str(tiny_config), "--run", str(tmp_path / "r"), "--trainer.fast_dev_run", "true",
+                "--data.init_args.frames", "6"])  # fmt: skip
+    assert not (tmp_path / "r").exists()
+    assert TINY_SWIN["frames"] == 4
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(train.__file__).parent / "configs").rglob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_path, monkeypatch):
+    text = path.read_text()
+    assert text.startswith("#"), "a config opens with what it is for"
+    assert f"python train.py fit --config configs/{path.name}" in text.split("\nseed_everything")[0]
+    monkeypatch.chdir(tmp_path)
+
+    class OnlyBuild(train.RunTrainer):
+        def fit(self, model, datamodule=None, ckpt_path=None, train_dataloaders=None, val_dataloaders=None) -> None:
+            built.append((model, datamodule, self))
+
+    built: list = []
+    monkeypatch.setattr(train, "RunTrainer", OnlyBuild)
+    # The data sets themselves are not here: their class lists are.
+    for data in ("UCF101", "DriverClips"):
+        monkeypatch.setattr(f"datamodules.{data}.class_names", [f"class{i}" for i in range(12)], raising=False)
+        monkeypatch.setattr(f"datamodules.{data}.num_classes", 12, raising=False)
+    train.main(["fit", "--config", str(path), "--wandb.mode", "disabled", "--trainer.accelerator", "cpu",
+                "--trainer.devices", "1"])  # fmt: skip
+    model, data, _ = built[0]
+    assert model.backbone.input_spec.frames == data.frames
+    assert model.hparams["num_classes"] == data.num_classes

@@ -1,0 +1,246 @@
+"""Sightline's command line: fine-tune, test, ablate and prune video transformers.
+
+python train.py fit --config configs/demo.yaml
+python train.py ablate --run runs/demo --split test
+python train.py prune --run runs/demo
+python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RelevanceBoxplots, RunCheckpoint, RunRecords
+from callbacks.analysis import Analysis, make_context
+from callbacks.wandb_logger import WandbOptions, wandb_logger
+from datamodules import ClipDataModule
+from lightning_modules import VideoClassifier
+from lightning_modules.checkpoint_io import SafeCheckpointIO
+from sightline.run_folder import claim_run_folder, is_run_folder
+
+# What runs where a run's configuration names no such callback.
+DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
+    "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
+    "prune": [PrunedCheckpoints],
+}
+Split = Literal["train", "val", "test"]
+
+
+class RunTrainer(L.Trainer):
+    """A Trainer that can also analyse a trained model without training it again."""
+
+    def ablate(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "train",
+        overwrite: bool = False,
+    ) -> None:
+        """Score every head and layer of a trained model on a split, and draw the scores.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips to score on. The training clips decide what is pruned.
+            overwrite: Replace scores that were made from other weights or data.
+        """
+        self._analyse("ablate", model, datamodule, ckpt_path, split, overwrite)
+
+    def prune(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "train",
+    ) -> None:
+        """Export pruned models from a run's scores, and test each of them.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips whose scores decide.
+        """
+        self._analyse("prune", model, datamodule, ckpt_path, split)
+
+    def _analyse(
+        self,
+        command: str,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None,
+        split: str,
+        overwrite: bool = False,
+    ) -> None:
+        steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
+        steps = steps or [make() for make in DEFAULT_ANALYSES[command]]
+
+        def work() -> None:
+            self.strategy.setup_environment()
+            if self.local_rank == 0:
+                datamodule.prepare_data()
+            self.strategy.barrier("data")
+            folder = Path(self.default_root_dir)
+            context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite)
+            for step in steps:
+                step.analyse(context)
+            for logger in self.loggers:
+                logger.finalize("success")
+            self.strategy.barrier("done")
+
+        launcher = self.strategy.launcher
+        if launcher is None:
+            work()
+        else:
+            launcher.launch(work, trainer=self)
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI with one folder per run."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommands and the arguments that are not options."""
+        standard = {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
+        return {**standard, "ablate": {"model", "datamodule"}, "prune": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run is besides model, data and trainer."""
+        parser.add_argument("--run", type=str, default=None, help="The run's folder; fit makes it, the others read it.")
+        parser.add_argument(
+            "--replace_run", type=bool, default=False, help="fit: delete an earlier run of this folder, not number it."
+        )
+        parser.add_class_arguments(WandbOptions, "wandb")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.set_defaults({"model": {"class_path": "lightning_modules.VideoClassifier"}})
+        for name in ("num_classes", "class_names", "frames", "size"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Let ``--run`` of a finished run stand for its configuration."""
+        self.config = parser.parse_args(expand_run(sys.argv[1:] if args is None else args))
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: VideoClassifier takes its structure from the checkpoint itself, and says what it replaces."""
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run's folder and, after a fit, its best weights."""
+        config = self.config[self.subcommand]
+        self.folder: Path | None = None
+        if self.subcommand == "fit":
+            self.wanted = Path(config.run or default_run_folder(config))
+            return
+        if config.run is not None:
+            self.folder = Path(config.run)
+            best = self.folder / "checkpoints" / "best.ckpt"
+            if config.ckpt_path is None and best.is_file():
+                self.config[self.subcommand].ckpt_path = str(best)
+        elif config.ckpt_path is not None and is_run_folder(Path(config.ckpt_path).parent.parent):
+            self.folder = Path(config.ckpt_path).parent.parent
+        else:
+            self.wanted = Path(default_run_folder(config))
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Give the trainer the run's folder, its loggers and safe reading of checkpoints."""
+        # Only now: a wrong configuration has failed by here and leaves no folder behind.
+        config = self.config[self.subcommand]
+        quick = bool(config.trainer.fast_dev_run)
+        if self.folder is None:
+            self.folder = self.wanted if quick else claim_run_folder(self.wanted, bool(config.replace_run))
+            if not quick:
+                self._save_config(self.folder)
+        init = self._get(self.config_init, "trainer")
+        kwargs["default_root_dir"] = str(self.folder)
+        if init.get("logger") is None and not quick:
+            # A CSVLogger begins its file anew, so only a fit has one: later commands keep the curves.
+            curves = CSVLogger(str(self.folder), name="tables", version="") if self.subcommand == "fit" else None
+            chosen = (curves, wandb_logger(config.wandb, self.folder))
+            kwargs["logger"] = [logger for logger in chosen if logger is not None] or False
+        if init.get("enable_progress_bar") is None:
+            # A bar that cannot be redrawn fills a log; there a line per epoch says enough.
+            kwargs["enable_progress_bar"] = sys.stderr.isatty()
+        plugins = init.get("plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _save_config(self, folder: Path) -> None:
+        """Write config.yaml, from which every later command on this run starts."""
+        if int(os.environ.get("LOCAL_RANK", "0")) != 0:
+            return
+        parser = self._parser(self.subcommand)
+        config = self.config[self.subcommand].clone()
+        config["ckpt_path"] = None  # what this run began from is not what later commands look at
+        config["run"] = str(folder)
+        config["replace_run"] = False
+        for key in ("split", "overwrite"):
+            config.pop(key, None)
+        text = parser.dump(config, skip_none=False, skip_validation=True)
+        (folder / "config.yaml").write_text(text)
+
+
+def default_run_folder(config: Any) -> str:
+    """Return runs/<data>-<backbone>."""
+    data = config.data.class_path.rsplit(".", 1)[-1].lower()
+    return f"runs/{data}-{config.model.init_args.backbone}"
+
+
+def expand_run(arguments: Sequence[str]) -> list[str]:
+    """Let ``--run DIR`` of an existing run stand for its configuration, which later options override.
+
+    Raises:
+        ValueError: If a command that needs a finished run is given a folder that is none.
+    """
+    arguments = list(arguments)
+    if not arguments or arguments[0] in ("fit", "-h", "--help"):
+        return arguments
+    for place, argument in enumerate(arguments):
+        folder = argument.partition("=")[2] if argument.startswith("--run=") else None
+        if argument == "--run" and place + 1 < len(arguments):
+            folder = arguments[place + 1]
+        if folder:
+            if not is_run_folder(Path(folder)):
+                raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Train one with train.py fit.")
+            return [arguments[0], "--config", str(Path(folder) / "config.yaml"), *arguments[1:]]
+    return arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; mistakes of the user give one line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        RunCLI(
+            VideoClassifier,
+            ClipDataModule,
+            trainer_class=RunTrainer,
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+                "callbacks": [RunRecords()],
+            },
+            seed_everything_default=0,
+            save_config_callback=None,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"description": __doc__},
+            args=None if arguments is None else list(arguments),
+        )
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("SIGHTLINE_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)")
+
+
+if __name__ == "__main__":
+    main()
