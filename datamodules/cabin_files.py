@@ -86,6 +86,7 @@ class CabinSettings:
         height: Height in pixels, even.
         width: Width in pixels, even.
         seed: Source of all looks and performances.
+        zoom: Magnification; above 1 the camera comes closer to driver and console, for small frames.
     """
 
     actions: tuple[str, ...] = ACTIONS
@@ -96,6 +97,7 @@ class CabinSettings:
     height: int = 112
     width: int = 112
     seed: int = 0
+    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "actions", tuple(self.actions))
@@ -158,7 +160,7 @@ def render_clip(
 ) -> tuple[NDArray[np.uint8], list[Box]]:
     """Render one clip: frames (T, H, W, 3) and the boxes of `OBJECTS` in every frame."""
     pose, rng = perform(settings, subject, action, repetition)
-    canvas = draw_clip(pose, camera_of(pose.looks, settings.height, settings.width))
+    canvas = draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom))
     grey = np.rint(expose(canvas, pose, rng) * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1), _boxes(canvas, pose)
 
@@ -166,7 +168,7 @@ def render_clip(
 def clip_boxes(settings: CabinSettings, subject: int, action: str, repetition: int) -> list[Box]:
     """Return the boxes that `render_clip` returns, without rendering."""
     pose, _ = perform(settings, subject, action, repetition)
-    return _boxes(draw_clip(pose, camera_of(pose.looks, settings.height, settings.width), raster=False), pose)
+    return _boxes(draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom), raster=False), pose)
 
 
 def _boxes(canvas: Canvas, pose: Pose) -> list[Box]:

@@ -26,9 +26,14 @@ from datamodules.cabin_props import draw_jacket, draw_prop
 WINDOW = [(0.80, 0.13), (1.30, 0.06), (1.30, 0.62), (0.825, 0.56)]
 
 
-def camera_of(looks: Looks, height: int, width: int) -> Camera:
-    """Return the camera of a subject's car for a frame size."""
-    return Camera(height, width, looks.dx, looks.dy, looks.zoom, looks.roll)
+# What stays in its place when the camera zooms in: between the driver's chest and the radio.
+CLOSE_UP = np.array([0.40, 0.64])
+
+
+def camera_of(looks: Looks, height: int, width: int, zoom: float = 1.0) -> Camera:
+    """Return the camera of a subject's car for a frame size; a zoom above 1 comes closer to driver and console."""
+    dx, dy = (0.5 - CLOSE_UP) * (1 - 1 / zoom)
+    return Camera(height, width, looks.dx + float(dx), looks.dy + float(dy), looks.zoom * zoom, looks.roll)
 
 
 @lru_cache(maxsize=8)

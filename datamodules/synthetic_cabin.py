@@ -25,6 +25,7 @@ class SyntheticCabin(DriverClips):
         clip_frames: int = 16,
         clip_fps: float = 8.0,
         clip_size: int = 112,
+        clip_zoom: float = 1.0,
         clip_seed: int = 0,
         render_workers: int | None = None,
         **kwargs: Any,
@@ -39,6 +40,7 @@ class SyntheticCabin(DriverClips):
             clip_frames: Frames per rendered clip. What a model sees of them is set by frames.
             clip_fps: Frames per second that the files state.
             clip_size: Height and width of the rendered frames, even. What a model sees is set by size.
+            clip_zoom: Magnification; above 1 the camera comes closer to driver and console, for small frames.
             clip_seed: Fixes what is rendered, apart from seed, which fixes the splits and the order.
             render_workers: Processes that render; by default one for small data sets, else one per core.
             kwargs: Settings of ClipDataModule.
@@ -52,6 +54,7 @@ class SyntheticCabin(DriverClips):
             height=clip_size,
             width=clip_size,
             seed=clip_seed,
+            zoom=clip_zoom,
         )
         folder = Path(root) / self.cabin.folder()
         super().__init__(root=str(folder), annotations=None, classes=list(self.cabin.actions), **kwargs)

@@ -19,8 +19,8 @@ TINY_SWIN = {
 }  # fmt: skip
 
 CABIN = {
-    "actions": ["steering", "texting-on-phone"], "subjects": 6, "clips_per_action": 6, "clip_frames": 6, "clip_size": 36,
-    "render_workers": 1, "frames": 4, "size": 32, "short_side": 36, "batch_size": 8, "num_workers": 0,
+    "actions": ["steering", "texting-on-phone"], "subjects": 6, "clips_per_action": 6, "clip_frames": 6,
+    "clip_size": 36, "render_workers": 1, "frames": 4, "size": 32, "short_side": 36, "batch_size": 8, "num_workers": 0,
 }  # fmt: skip
 
 

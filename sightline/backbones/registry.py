@@ -31,7 +31,7 @@ class Variant:
 
 
 SWIN_DEMO = VideoSwinConfig(
-    frames=8, size=64, width=32, depths=(2, 4, 2), heads=(2, 4, 8), window=(4, 4, 4), drop_path=0.0
+    frames=8, size=64, width=32, depths=(2, 2, 2), heads=(2, 4, 8), window=(4, 4, 4), drop_path=0.0
 )
 
 VARIANTS: dict[str, Variant] = {

@@ -95,7 +95,7 @@ def test_a_pruned_checkpoint_loads_into_the_full_model(tmp_path, caplog):
 
 
 def test_somebody_elses_checkpoint_is_refused_with_advice():
-    with pytest.raises(ValueError, match="--model.weights"):
+    with pytest.raises(ValueError, match=r"--model\.weights"):
         make_module().on_load_checkpoint({"state_dict": {}})
 
 
@@ -108,7 +108,7 @@ def test_hostile_checkpoints_are_refused_by_the_trainer(tmp_path, cabin_root):
     data = SyntheticCabin(root=str(cabin_root), **CABIN)
     for path in (str(tmp_path / "hostile.ckpt"), "http://127.0.0.1:9/hostile.ckpt"):
         for weights_only in (None, False):
-            with pytest.raises(CheckpointError, match="more than tensors|is an address"):
+            with pytest.raises(CheckpointError, match=r"more than tensors|is an address"):
                 make_trainer(tmp_path).test(make_module(), data, ckpt_path=path, weights_only=weights_only)
     assert not (tmp_path / "was-run").exists()
 

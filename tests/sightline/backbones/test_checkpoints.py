@@ -95,7 +95,7 @@ def test_what_is_no_checkpoint_is_refused(torchvision_file, tmp_path):
     with pytest.raises(CheckpointError, match="holds a list"):
         read_checkpoint(tmp_path / "list.pth")
     torch.save({"epoch": 3}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="holds no state dict.*epoch"):
+    with pytest.raises(CheckpointError, match=r"holds no state dict.*epoch"):
         load_weights(build_backbone("video_swin_demo", 5), tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="is an address"):
         read_checkpoint("https://example.org/model.pth")

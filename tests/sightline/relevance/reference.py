@@ -18,7 +18,7 @@ def torchvision_twin(backbone) -> tv.SwinTransformer3d:
 
 @torch.no_grad()
 def logits_without(backbone, clips: torch.Tensor, layer: int, head: int | None, monkeypatch) -> torch.Tensor:
-    """Logits with one head's attention matrix zero (or, with ``head`` None, with the layer replaced by the identity)."""
+    """Logits with one head's attention matrix zero; without a head, with the layer replaced by the identity."""
     model = torchvision_twin(backbone)
     blocks = [m for m in model.modules() if isinstance(m, tv.SwinTransformerBlock)]
     mean, std = (torch.tensor(v).view(1, 3, 1, 1, 1) for v in (backbone.record.mean, backbone.record.std))

@@ -103,7 +103,7 @@ def test_a_part_that_was_being_written_is_not_taken_for_whole(tmp_path, tiny_swi
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_divide_the_samples(tmp_path, tiny_swin, expected, world):
-    """Processes in turns, each to the point where it waits for the others: all read the state, all work, rank 0 joins."""
+    """Processes in turns, each to the point where it waits for the others."""
     table = make_table(tmp_path)
     table.begin()
     served = []

@@ -1,0 +1,67 @@
+"""Two processes on one machine give what one gives. Each test starts the real command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_train(*arguments: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTLINE_")}
+    environment |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    command = [sys.executable, "train.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+
+
+def assert_same_scores(one: Path, two: Path) -> None:
+    for kind in ("heads", "layers"):
+        a, b = (pd.read_parquet(run / "relevance" / "train" / f"{kind}.parquet") for run in (one, two))
+        keys = ["sample_id", "label", "predicted", "group", "layer", "site", "head"]
+        pd.testing.assert_frame_equal(a[keys], b[keys])
+        numbers = ["p_true", "p_true_ablated", "dprob", "jsd", "r"]
+        # Batches are composed differently, so kernels round differently.
+        pd.testing.assert_frame_equal(a[numbers], b[numbers], rtol=0, atol=1e-5)
+        assert not b.duplicated(["sample_id", "layer", "site", "head"]).any()
+
+
+def test_two_processes_fit_and_score_as_one(tiny_config: Path, tmp_path: Path):
+    two = tmp_path / "two"
+    run_train("fit", "--config", str(tiny_config), "--run", str(two), *TWO)
+    splits = pd.read_csv(two / "splits.csv")
+    scores = pd.read_parquet(two / "relevance/train/layers.parquet")
+    assert scores["sample_id"].drop_duplicates().tolist() == splits.query("split == 'train'")["sample_id"].tolist()
+    table = pd.read_csv(two / "tables/pruning.csv")
+    assert len(table) == 5
+    for plan in table["plan_id"]:
+        predictions = pd.read_csv(two / "tables/predictions" / f"{plan}.csv")
+        assert predictions["sample_id"].tolist() == splits.query("split == 'test'")["sample_id"].tolist()
+    assert not (tmp_path / "two-2").exists()
+
+    one = tmp_path / "one"
+    one.mkdir()
+    for name in ("config.yaml", "splits.csv"):
+        (one / name).write_bytes((two / name).read_bytes())
+    alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    run_train("ablate", "--run", str(one), "--ckpt_path", str(two / "checkpoints/best.ckpt"), *alone)
+    assert_same_scores(one, two)
+
+
+@pytest.mark.slow
+def test_two_processes_ablate_a_finished_run(tiny_config: Path, tmp_path: Path):
+    one = tmp_path / "one"
+    run_train("fit", "--config", str(tiny_config), "--run", str(one))
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "config.yaml").write_bytes((one / "config.yaml").read_bytes())
+    run_train("ablate", "--run", str(again), "--ckpt_path", str(one / "checkpoints/best.ckpt"), *TWO)
+    assert_same_scores(one, again)
