@@ -20,12 +20,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RelevanceBoxplots, RunCheckpoint, RunRecords
-from callbacks.analysis import Analysis, make_context
+from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
-from sightline.run_folder import claim_run_folder, is_run_folder
+from sightline.run_folder import VARIABLE, claim_run_folder, is_run_folder
 
 # What runs where a run's configuration names no such callback.
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
@@ -62,17 +62,15 @@ class RunTrainer(L.Trainer):
         model: VideoClassifier,
         datamodule: ClipDataModule,
         ckpt_path: str | None = None,
-        split: Split = "train",
     ) -> None:
-        """Export pruned models from a run's scores, and test each of them.
+        """Export pruned models from a run's scores on the training clips, and test each of them.
 
         Args:
             model: The classifier.
             datamodule: The data.
             ckpt_path: The weights; the run's best if not given.
-            split: The clips whose scores decide.
         """
-        self._analyse("prune", model, datamodule, ckpt_path, split)
+        self._analyse("prune", model, datamodule, ckpt_path, "train")
 
     def _analyse(
         self,
@@ -88,9 +86,8 @@ class RunTrainer(L.Trainer):
 
         def work() -> None:
             self.strategy.setup_environment()
-            if self.local_rank == 0:
-                datamodule.prepare_data()
-            self.strategy.barrier("data")
+            prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
+            ranks_of(self).together(prepare)
             folder = Path(self.default_root_dir)
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite)
             for step in steps:
@@ -138,18 +135,24 @@ class RunCLI(LightningCLI):
         """Choose the run's folder and, after a fit, its best weights."""
         config = self.config[self.subcommand]
         self.folder: Path | None = None
+        self.wanted = Path(config.run or default_run_folder(config))
+        origin = Path(config.ckpt_path).parent.parent if config.ckpt_path else None
         if self.subcommand == "fit":
-            self.wanted = Path(config.run or default_run_folder(config))
+            # Resuming a run goes on in its folder, where its best weights so far are.
+            if origin is not None and is_run_folder(origin) and config.run in (None, str(origin)):
+                self.folder = origin
+                _keep_curves(origin / "tables" / "metrics.csv")
             return
         if config.run is not None:
             self.folder = Path(config.run)
-            best = self.folder / "checkpoints" / "best.ckpt"
-            if config.ckpt_path is None and best.is_file():
-                self.config[self.subcommand].ckpt_path = str(best)
-        elif config.ckpt_path is not None and is_run_folder(Path(config.ckpt_path).parent.parent):
-            self.folder = Path(config.ckpt_path).parent.parent
-        else:
-            self.wanted = Path(default_run_folder(config))
+        elif origin is not None and is_run_folder(origin):
+            self.folder = origin
+        if config.ckpt_path is None and config.model.init_args.weights is None:
+            if self.folder is None:
+                raise ValueError(
+                    f"{self.subcommand} needs trained weights: pass --run with a run's folder, or --ckpt_path."
+                )
+            self.config[self.subcommand].ckpt_path = run_checkpoint(self.folder)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Give the trainer the run's folder, its loggers and safe reading of checkpoints."""
@@ -185,8 +188,17 @@ class RunCLI(LightningCLI):
         config["replace_run"] = False
         for key in ("split", "overwrite"):
             config.pop(key, None)
-        text = parser.dump(config, skip_none=False, skip_validation=True)
+        text = parser.dump(config, skip_unset=False, skip_validation=True)
         (folder / "config.yaml").write_text(text)
+
+
+def _keep_curves(path: Path) -> None:
+    """Put the curves of an interrupted fit aside: a logger begins its file anew."""
+    if path.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        number = 1
+        while (aside := path.with_name(f"metrics-part{number}.csv")).exists():
+            number += 1
+        path.rename(aside)
 
 
 def default_run_folder(config: Any) -> str:
@@ -218,6 +230,7 @@ def expand_run(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes of the user give one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    given_folder = os.environ.get(VARIABLE)
     try:
         RunCLI(
             VideoClassifier,
@@ -233,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             subclass_mode_model=True,
             subclass_mode_data=True,
             load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
             parser_kwargs={"description": __doc__},
             args=None if arguments is None else list(arguments),
         )
@@ -240,6 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)")
+    finally:
+        if given_folder is None:  # the next run of this process has a folder of its own
+            os.environ.pop(VARIABLE, None)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class _Ablation(Analysis):
             context.backbone,
             ScoreTable(context.relevance_folder, settings),
             [clip.sample_id for clip in clips],
-            lambda places: context.data.evaluation_loader([clips[i] for i in places], self.batch_size),
+            lambda places: context.batches(context.split, places, self.batch_size),
             ranks=context.ranks,
             stack=self.stack,
             overwrite=context.overwrite,

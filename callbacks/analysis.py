@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
+import pandas as pd
 import torch
 from lightning.pytorch.loggers import Logger
 
@@ -17,6 +19,7 @@ from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.checkpoints import CheckpointError, plain_state_dict, read_checkpoint
 from sightline.ranks import Ranks
+from sightline.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,14 @@ class Context:
     def relevance_folder(self) -> Path:
         return self.folder / "relevance" / self.split
 
+    def batches(self, split: str, places: list[int], batch_size: int | None) -> Iterator[ClipBatch]:
+        """Yield the clips at these places of a split, and count those that cannot be read."""
+        clips = self.data.clips(split)
+        unreadable = self.data.bad_clips(split)
+        for batch in self.data.evaluation_loader([clips[i] for i in places], batch_size):
+            unreadable.add(batch["unreadable"])
+            yield batch
+
 
 class Analysis(L.Callback):
     """A step after the fit. It also runs alone, on a finished run's folder, as the subcommand it belongs to."""
@@ -66,7 +77,8 @@ class Analysis(L.Callback):
             return
         folder = Path(trainer.default_root_dir)
         try:
-            self.analyse(make_context(trainer, pl_module, folder))
+            # What an interrupted run scored before it was resumed is of other weights.
+            self.analyse(make_context(trainer, pl_module, folder, overwrite=True))
         except Exception as error:
             raise RuntimeError(
                 f"{type(self).__name__} failed after the fit: {error}\nThe trained model is safe in "
@@ -100,32 +112,53 @@ def make_context(
             f"An analysis needs a VideoClassifier and a ClipDataModule, got {type(module).__name__} and "
             f"{type(data).__name__}."
         )
-    checkpoint = checkpoint or best_checkpoint(trainer, folder)
+    check_split(folder, data)
+    checkpoint = checkpoint or run_checkpoint(folder)
     content = dict(read_checkpoint(checkpoint))
     module.on_load_checkpoint(content)
     backbone = copy.deepcopy(module.backbone)
     backbone.load_state_dict(plain_state_dict(content, checkpoint))
     device = trainer.strategy.root_device
-    backbone = backbone.to(device).eval().requires_grad_(False)
+    # Scores and rankings need float32, whatever precision the training had.
+    backbone = backbone.to(device).float().eval().requires_grad_(False)
+    return Context(folder, split, module, backbone, checkpoint, data, ranks_of(trainer), trainer.loggers, overwrite)
+
+
+def ranks_of(trainer: L.Trainer) -> Ranks:
+    """Return the processes of a trainer whose environment is set up."""
     strategy = trainer.strategy
-    ranks = Ranks(
-        trainer.global_rank, trainer.world_size, lambda flag: strategy.reduce_boolean_decision(flag, all=True)
-    )
-    return Context(folder, split, module, backbone, checkpoint, data, ranks, trainer.loggers, overwrite)
+    return Ranks(trainer.global_rank, trainer.world_size, lambda flag: strategy.reduce_boolean_decision(flag, all=True))
 
 
-def best_checkpoint(trainer: L.Trainer, folder: Path) -> str:
-    """Return the path of the run's best weights.
+def check_split(folder: Path, data: ClipDataModule) -> None:
+    """Raise ValueError where the data is now divided otherwise than when the run was trained.
+
+    Without this, clips that the model was trained on could be among those that test it.
+    """
+    path = folder / "splits.csv"
+    if not path.is_file():
+        return
+    columns = ["sample_id", "label", "split"]
+    then = pd.read_csv(path, dtype=str, keep_default_na=False)[columns]
+    now = data.split_table()[columns].astype(str)
+    changed = set(then.itertuples(index=False, name=None)) ^ set(now.itertuples(index=False, name=None))
+    if changed:
+        names = sorted({row[0] for row in changed})
+        raise ValueError(
+            f"The data is not what {folder} was trained on: {len(names)} clips were added, taken away, or have another "
+            f"label or split than in {path}, e.g. {names[0]}. Restore the annotations, or train a new run."
+        )
+
+
+def run_checkpoint(folder: Path) -> str:
+    """Return the path of a run's best weights, or of its last where nothing was validated.
 
     Raises:
         CheckpointError: If the run has no checkpoint.
     """
-    callback = trainer.checkpoint_callback
-    candidates = [getattr(callback, "best_model_path", ""), folder / "checkpoints" / "best.ckpt"]
-    candidates.append(folder / "checkpoints" / "last.ckpt")
-    for candidate in candidates:
-        if str(candidate) and Path(candidate).is_file():
-            return str(candidate)
+    for name in ("best.ckpt", "last.ckpt"):
+        if (folder / "checkpoints" / name).is_file():
+            return str(folder / "checkpoints" / name)
     raise CheckpointError(
         f"There is no checkpoint in {folder / 'checkpoints'}. Train first (python train.py fit ...) or pass "
         "--ckpt_path."

@@ -6,16 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import lightning as L
+import pandas as pd
 from rich.console import Console
 from tqdm.auto import tqdm
 
 from callbacks.analysis import Analysis, Context, device_name
 from callbacks.logging_results import log_to_wandb
-from lightning_modules.video_classifier import backbone_options
+from lightning_modules.video_classifier import VideoClassifier, backbone_options
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.counting import Cost, count_cost, percent_change
-from sightline.pruning.export import export_model, load_exported
+from sightline.pruning.export import export_model
+from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.latency import compare_latency
 from sightline.pruning.plan import PruningPlan, one_shot_plans, unpruned_plan
 from sightline.pruning.testing import accuracy, predict_split
@@ -26,6 +29,7 @@ from sightline.report.pruning_figure import accuracy_against_cost, accuracy_agai
 from sightline.report.pruning_table import (
     PruningRow,
     accuracy_interval,
+    pruning_rows,
     pruning_table_markdown,
     read_pruning_table,
     render_pruning_table,
@@ -64,6 +68,13 @@ class PrunedCheckpoints(Analysis):
         self.latency_batch = latency_batch
         self.latency_repeats = latency_repeats
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # What cannot be cut shall be said before the training, not after it.
+        if stage == "fit" and isinstance(pl_module, VideoClassifier):
+            layers = pl_module.backbone.layers
+            zeros = pd.Series(0.0, index=[info.index for info in layers])
+            one_shot_plans(zeros, layers, self.depths, self.modes, self.score)
+
     def analyse(self, context: Context) -> None:
         plans = context.ranks.together(lambda: self._plan(context))
         assert plans is not None
@@ -88,6 +99,11 @@ class PrunedCheckpoints(Analysis):
             )
         table = read_scores(context.relevance_folder, "layers")
         manifest = read_manifest(context.relevance_folder)["tables"]["layers"]
+        if manifest["data_sha256"] != context.data.data_hash(context.split):
+            raise ValueError(
+                f"The scores in {context.relevance_folder} were made on other clips than the data has now. "
+                "Run train.py ablate with --overwrite true first."
+            )
         if manifest["weights_sha256"] != weights_sha256(context.backbone):
             raise ValueError(
                 f"The scores in {context.relevance_folder} were made with other weights than {context.checkpoint}. "
@@ -123,12 +139,16 @@ class PrunedCheckpoints(Analysis):
         predictions = predict_split(
             model,
             [clip.sample_id for clip in clips],
-            lambda places: context.data.evaluation_loader([clips[i] for i in places], self.batch_size),
+            lambda places: context.batches("test", places, self.batch_size),
             context.folder / "tables" / "predictions" / f"{plan.plan_id}.csv",
             context.ranks,
         )
-        if predictions is None:
-            return None
+        return context.ranks.together(lambda: self._row(context, plan, model, full, predictions), only_first=True)
+
+    def _row(
+        self, context: Context, plan: PruningPlan, model: Backbone, full: Cost, predictions: pd.DataFrame | None
+    ) -> PruningRow:
+        assert predictions is not None
         found = accuracy(predictions)
         low, high = accuracy_interval(found.correct, found.total)
         cost = count_cost(model)
@@ -166,9 +186,23 @@ class PrunedCheckpoints(Analysis):
             for row in rows
         ]
 
+    def _earlier_rows(self, context: Context, path: Path, replaced: set[str]) -> list[PruningRow]:
+        """Rows of other plans for the same weights, e.g. by another score."""
+        if not path.exists():
+            return []
+        weights = weights_sha256(context.backbone)
+        kept = []
+        for row in pruning_rows(read_pruning_table(path)):
+            folder = context.folder / "pruned" / row.plan_id
+            if row.plan_id in replaced or row.mode == "none" or not folder.exists():
+                continue
+            if read_description(folder)["provenance"]["relevance"]["weights_sha256"] == weights:
+                kept.append(row)
+        return kept
+
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
         path = context.folder / "tables" / "pruning.csv"
-        write_pruning_table(rows, path)
+        write_pruning_table([*rows, *self._earlier_rows(context, path, {row.plan_id for row in rows})], path)
         frame = read_pruning_table(path)
         path.with_suffix(".md").write_text(pruning_table_markdown(frame) + "\n")
         labels = [clip.label for clip in context.data.clips("test")]

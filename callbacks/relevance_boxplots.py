@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from callbacks.analysis import Analysis, Context
 from callbacks.logging_results import log_to_wandb
-from sightline.relevance.table import KINDS, read_scores
+from sightline.relevance.table import KINDS, read_manifest, read_scores
 from sightline.report.boxplots import head_boxplot, layer_boxplot
 from sightline.report.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
 from sightline.report.files import save_figure
@@ -33,6 +33,8 @@ class RelevanceBoxplots(Analysis):
         static = {"layers": layer_boxplot, "heads": head_boxplot}
         interactive = {"layers": layer_boxplot_interactive, "heads": head_boxplot_interactive}
         for kind in KINDS:
+            if kind not in read_manifest(context.relevance_folder)["tables"]:
+                continue
             table = read_scores(context.relevance_folder, kind)
             for score in self.scores:
                 name = f"relevance_{context.split}_{kind}_{score}"

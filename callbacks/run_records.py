@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 
+from callbacks.analysis import check_split
 from callbacks.logging_results import log_to_wandb
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
@@ -25,6 +26,8 @@ class RunRecords(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = getattr(trainer, "datamodule", None)
+        if stage in ("validate", "test") and isinstance(data, ClipDataModule):
+            check_split(Path(trainer.default_root_dir), data)
         if (
             stage == "fit"
             and trainer.is_global_zero
@@ -66,18 +69,23 @@ class RunRecords(L.Callback):
         print(f"Epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  {told}  ({seconds:.0f} s)", flush=True)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
+        quick = getattr(trainer, "fast_dev_run", False)
+        if quick or not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
             return
         folder = Path(trainer.default_root_dir)
+        # A pruned model's checkpoint lies in a folder named by its plan.
+        checkpoint = Path(trainer.ckpt_path or "")
+        suffix = f"-{checkpoint.parent.name}" if checkpoint.name == "model.ckpt" else ""
         (folder / "tables").mkdir(parents=True, exist_ok=True)
         results = pd.DataFrame(
             [(name, float(value)) for name, value in trainer.callback_metrics.items()], columns=["metric", "value"]
         )
-        results.to_csv(folder / "tables" / "test.csv", index=False)
+        results.to_csv(folder / "tables" / f"test{suffix}.csv", index=False)
         names = pl_module.backbone.record.class_names or tuple(map(str, range(len(pl_module.confusion))))
         figure = confusion_figure(pl_module.confusion.cpu().numpy(), list(names))
-        save_figure(figure, folder / "figures", "confusion")
-        log_to_wandb(trainer.loggers, {"confusion": figure})
+        save_figure(figure, folder / "figures", f"confusion{suffix}")
+        log_to_wandb(trainer.loggers, {f"confusion{suffix}": figure})
+        print(f"Results: {folder / 'tables' / f'test{suffix}.csv'}")
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any

@@ -168,7 +168,9 @@ def render_clip(
 def clip_boxes(settings: CabinSettings, subject: int, action: str, repetition: int) -> list[Box]:
     """Return the boxes that `render_clip` returns, without rendering."""
     pose, _ = perform(settings, subject, action, repetition)
-    return _boxes(draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom), raster=False), pose)
+    return _boxes(
+        draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom), raster=False), pose
+    )
 
 
 def _boxes(canvas: Canvas, pose: Pose) -> list[Box]:

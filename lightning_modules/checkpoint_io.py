@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from sightline.backbones.checkpoints import read_checkpoint
+from sightline.backbones.checkpoints import CheckpointError, read_checkpoint
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -18,4 +18,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
         """Read a local checkpoint; whatever else Lightning asks for (``weights_only=False``) is not done."""
-        return dict(read_checkpoint(path))
+        content = dict(read_checkpoint(path))
+        if "pytorch-lightning_version" not in content or "hyper_parameters" not in content:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of a run (its keys are {', '.join(list(content)[:4])}, ...). "
+                "To start from other people's weights, pass them as --model.weights and not as --ckpt_path."
+            )
+        return content

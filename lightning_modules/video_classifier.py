@@ -116,11 +116,12 @@ class VideoClassifier(L.LightningModule):
     def setup(self, stage: str) -> None:
         # A run that resumes has its weights in its own checkpoint; the file it began from may be gone.
         resumes = self._trainer is not None and self.trainer.ckpt_path is not None
-        if stage == "fit" and self.weights is not None and not resumes:
-            log.info("%s", load_weights(self.backbone, self.weights))
+        if self.weights is not None and not resumes:
+            load_weights(self.backbone, self.weights)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         record = self.backbone.record
+        checkpoint["config"] = repr(self.backbone.config)
         checkpoint["record"] = {"mean": list(record.mean), "std": list(record.std), "source": record.source}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -132,16 +133,32 @@ class VideoClassifier(L.LightningModule):
                 "To start from other weights, pass them as --model.weights and not as --ckpt_path."
             )
         own = {key: self.hparams.get(key) for key in STRUCTURE}
+        self._check_classes(stored["class_names"])
         changed = [key for key in STRUCTURE if (stored[key] or None) != (own[key] or None)]
         if changed:
             told = ", ".join(f"{key}={stored[key]}" for key in changed if key != "class_names")
             log.warning("The checkpoint's structure replaces the configured one: %s.", told or "other class names")
             self.hparams.update(stored)
             self._build(stored)
+        config = repr(self.backbone.config)
+        if checkpoint.get("config", config) != config:
+            raise ValueError(
+                f"The checkpoint's {stored['backbone']} was built as {checkpoint['config']}; this version builds it as "
+                f"{config}. Use the version of Sightline that wrote the checkpoint."
+            )
         record = checkpoint.get("record")
         if record is not None:
             names = tuple(stored["class_names"] or ())
             self.backbone.set_record(ModelRecord(tuple(record["mean"]), tuple(record["std"]), names, record["source"]))
+
+    def _check_classes(self, stored: list[str] | None) -> None:
+        own = self.hparams.get("class_names")
+        if stored and own and list(stored) != list(own):
+            differ = sorted(set(stored) ^ set(own)) or ["the same names in another order"]
+            raise ValueError(
+                f"The checkpoint was trained on other classes than the data has: {', '.join(differ[:5])}. Labels would "
+                "mean something else. Use the data (or its list of classes) that it was trained on."
+            )
 
     # Steps ----------------------------------------------------------------------------------------------------------
 
@@ -216,8 +233,8 @@ class VideoClassifier(L.LightningModule):
         else:
             optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 1
-        warmup = round(self.warmup_epochs * total / max(epochs, 1))
+        per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        warmup = round(self.warmup_epochs * per_epoch)
         scheduler = LambdaLR(optimizer, lambda step: rate_factor(step, total, warmup, self.schedule))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

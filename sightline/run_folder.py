@@ -10,6 +10,7 @@ from pathlib import Path
 
 # Tells the processes that a launcher starts from this one which folder was chosen.
 VARIABLE = "SIGHTLINE_RUN_FOLDER"
+_STARTED = time.time()
 
 
 def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
@@ -29,6 +30,8 @@ def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
     claim = _claim_file(Path(wanted), environment)
     if claim is not None and _rank(environment) > 0:
         return _wait_for(claim)
+    if claim is not None:
+        claim.unlink(missing_ok=True)
     folder = _new_folder(Path(wanted), replace)
     environment[VARIABLE] = str(folder)
     if claim is not None:
@@ -69,17 +72,18 @@ def _claim_file(wanted: Path, environment: Mapping[str, str]) -> Path | None:
     if "TORCHELASTIC_RUN_ID" in environment:
         names: tuple[str, ...] = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
     elif int(environment.get("SLURM_NTASKS", "1")) > 1:
-        names = ("SLURM_JOB_ID", "SLURM_STEP_ID")
+        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     else:
         return None
-    launch = "-".join(environment.get(name, "") for name in names)
+    launch = "-".join([wanted.name, *(environment.get(name, "") for name in names)])
     return wanted.parent / ".launches" / "".join(c if c.isalnum() else "-" for c in launch)
 
 
 def _wait_for(claim: Path, seconds: float = 120) -> Path:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if claim.exists():
+        # An older launch with the same name may have left its claim.
+        if claim.exists() and claim.stat().st_mtime > _STARTED - 30:
             folder = Path(claim.read_text())
             os.environ[VARIABLE] = str(folder)
             return folder

@@ -11,7 +11,6 @@ import yaml
 
 import train
 from sightline.run_folder import VARIABLE
-from tests.conftest import TINY_SWIN
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +89,10 @@ def test_the_table_tells_of_every_model(finished_run: Path):
 def test_a_pruned_checkpoint_can_be_tested(finished_run: Path):
     checkpoint = finished_run / "pruned/relevance-r-lowest-k3/model.ckpt"
     train.main(["test", "--run", str(finished_run), "--ckpt_path", str(checkpoint)])
-    tested = pd.read_csv(finished_run / "tables/test.csv").set_index("metric")["value"]
+    tested = pd.read_csv(finished_run / "tables/test-relevance-r-lowest-k3.csv").set_index("metric")["value"]
     table = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
     assert 100 * tested["test/top1"] == pytest.approx(table.loc["relevance-r-lowest-k3", "top1"], abs=1e-3)
-    assert (finished_run / "figures/confusion.png").exists()
+    assert (finished_run / "figures/confusion-relevance-r-lowest-k3.png").exists()
 
 
 def test_ablate_and_prune_start_from_a_finished_run(finished_run: Path):
@@ -219,11 +218,43 @@ def test_hostile_weights_are_refused_in_one_line(tiny_config, tmp_path, capsys):
     assert not (tmp_path / "was-run").exists()
 
 
-def test_the_backbone_is_built_for_the_datas_clips(tiny_config, tmp_path):
+def test_a_quick_check_leaves_nothing_behind(tiny_config, tmp_path):
     train.main(["fit", "--config", str(tiny_config), "--run", str(tmp_path / "r"), "--trainer.fast_dev_run", "true",
                 "--data.init_args.frames", "6"])  # fmt: skip
     assert not (tmp_path / "r").exists()
-    assert TINY_SWIN["frames"] == 4
+
+
+def test_a_depth_that_cannot_be_cut_is_said_before_the_training(tiny_config, tmp_path, capsys):
+    config = yaml.safe_load(tiny_config.read_text())
+    config["trainer"]["callbacks"][-1]["init_args"]["depths"] = [1, 5]
+    tiny_config.write_text(yaml.safe_dump(config))
+    told = error_of(capsys, "fit", "--config", str(tiny_config), "--run", str(tmp_path / "r"))
+    assert "Cannot remove 5 layers: 4 of 4" in told
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+def test_commands_without_weights_are_refused(tiny_config, tmp_path, capsys):
+    for command in ("test", "ablate"):
+        assert "needs trained weights" in error_of(capsys, command, "--config", str(tiny_config))
+
+
+def test_a_run_resumes_in_its_folder(tiny_config, tmp_path):
+    arguments = ["fit", "--config", str(tiny_config), "--trainer.callbacks", "null"]
+    train.main([*arguments, "--run", str(tmp_path / "r"), "--trainer.max_epochs", "1"])
+    last = tmp_path / "r" / "checkpoints" / "last.ckpt"
+    train.main([*arguments, "--ckpt_path", str(last), "--trainer.max_epochs", "2"])
+    assert sorted(path.name for path in (tmp_path / "r" / "tables").glob("metrics*")) == [
+        "metrics-part1.csv",
+        "metrics.csv",
+    ]
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    assert not (tmp_path / "r-2").exists()
+
+
+def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
+    told = error_of(capsys, "prune", "--run", str(finished_run), "--data.init_args.seed", "7")
+    assert "is not what" in told
+    assert "splits.csv" in told
 
 
 @pytest.mark.parametrize(

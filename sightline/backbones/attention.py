@@ -9,6 +9,9 @@ from torch import Tensor
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v by the fused kernel, all (B, h, n, d); bias broadcasts to (B, h, n, n)."""
+    if bias is not None and bias.requires_grad and q.device.type == "cpu":
+        # No fused kernel takes a bias that is learned; PyTorch's fallback also looks for rows that are masked whole.
+        return attention_with_weights(q, k, v, bias)[0]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 

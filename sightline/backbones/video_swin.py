@@ -6,8 +6,8 @@ Deviations:
 - ``shifted_windows=False`` cuts every layer at the same places (the thesis' setting); the weights are the same.
 - Blocks stand in a ``ModuleDict`` instead of a ``Sequential``, so that a removed layer leaves a gap and
   the others keep their names.
-- Linear weights of new models are Xavier-uniform. torchvision's fixed deviation of 0.02 suits widths of some hundred;
-  in the narrow models of the demo nothing is learned for long.
+- Linear weights of new models preserve variance (LeCun et al., 1998). torchvision's fixed deviation of 0.02 suits
+  widths of some hundred; with it the narrow model of the demo learned nothing for hundreds of steps.
 
 Where a window is larger than the grid in height or width, torchvision takes a wrong corner of its position index; this
 is kept for parity. Sizes that divide into whole windows avoid it.
@@ -142,7 +142,7 @@ class SwinLayer(Layer):
         self.mlp = MLP(width, [int(width * config.mlp_ratio), width], activation_layer=nn.GELU, inplace=None)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+                preserve_variance_(module.weight)
                 nn.init.zeros_(module.bias)
 
     @property
@@ -207,6 +207,11 @@ def smaller_linear(linear: nn.Linear, rows: Tensor | None = None, columns: Tenso
     return smaller
 
 
+def preserve_variance_(weight: Tensor) -> None:
+    """Draw weights whose outputs have the variance of their inputs: deviation 1 / sqrt(inputs)."""
+    nn.init.kaiming_normal_(weight, nonlinearity="linear")
+
+
 class PatchEmbed(nn.Module):
     """Patch embedding under torchvision's names; clips are padded at the end to whole patches."""
 
@@ -247,7 +252,9 @@ class VideoSwin(Backbone):
                 index += 1
             self.features[str(2 * stage)] = layers
             if stage + 1 < len(config.depths):
-                self.features[str(2 * stage + 1)] = PatchMerging(config.width * 2**stage, layer_norm)
+                merging = PatchMerging(config.width * 2**stage, layer_norm)
+                preserve_variance_(merging.reduction.weight)
+                self.features[str(2 * stage + 1)] = merging
         width = config.width * 2 ** (len(config.depths) - 1)
         self.norm = layer_norm(width)
         self.head = nn.Linear(width, config.num_classes)

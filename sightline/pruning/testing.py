@@ -15,7 +15,8 @@ from sightline.backbones import Backbone
 from sightline.ranks import Ranks
 from sightline.types import ClipBatch
 
-COLUMNS = ["sample_id", "label", "predicted", "p_true", "group"]
+# Names stay what they are, also where they look like numbers.
+TYPES = {"sample_id": str, "label": int, "predicted": int, "p_true": float, "group": str}
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ def predict(backbone: Backbone, batches: Iterable[ClipBatch]) -> pd.DataFrame:
     for batch in batches:
         if not batch["sample_id"]:
             continue
-        p = backbone(batch["clip"].to(device)).double().softmax(dim=-1).cpu()
+        p = backbone(batch["clip"].to(device)).cpu().double().softmax(dim=-1)
         true = p.gather(1, batch["label"][:, None]).squeeze(1)
         columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
         rows.extend(zip(batch["sample_id"], *columns, batch["group"], strict=True))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=list(TYPES))
 
 
 def predict_split(
@@ -91,7 +92,9 @@ def predict_split(
         predict(backbone, batches(mine)).to_csv(parts / f"{ranks.rank}.csv", index=False)
 
     def join() -> pd.DataFrame:
-        frame = pd.concat([pd.read_csv(parts / f"{rank}.csv") for rank in range(ranks.world)])
+        frame = pd.concat(
+            [pd.read_csv(parts / f"{rank}.csv", dtype=TYPES, keep_default_na=False) for rank in range(ranks.world)]
+        )
         order = {name: place for place, name in enumerate(sample_ids)}
         frame = frame.sort_values("sample_id", key=lambda names: names.map(order), ignore_index=True)
         unfinished = path.with_name(f".{path.name}")

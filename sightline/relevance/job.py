@@ -59,7 +59,8 @@ def score_split(
     # Every process reads what is done before any of them adds to it: all must divide the same list.
     done = ranks.together(table.progress)
     assert done is not None
-    todo = [place for place, name in enumerate(sample_ids) if name not in done.done and name not in done.left_out]
+    # What could not be read before is tried again: its disk may be back.
+    todo = [place for place, name in enumerate(sample_ids) if name not in done.done]
     mine = todo[ranks.rank :: ranks.world]
 
     def work() -> None:
@@ -106,7 +107,7 @@ def score_batch(
 ) -> tuple[pa.Table, float | None]:
     """Score one batch: the rows of the table, and the noise floor if ``control`` asks for it."""
     device = next(backbone.parameters()).device
-    labels = batch["label"].to(device)
+    labels = batch["label"]
     logits = ablated_logits(backbone, batch["clip"].to(device), units, stack=stack, control=control)
     scores = score(logits.base, logits.units, labels)
     floor = None

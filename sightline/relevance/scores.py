@@ -73,6 +73,8 @@ def score(base_logits: Tensor, ablated_logits: Tensor, labels: Tensor) -> Scores
             "The model returned logits that are not finite (NaN or infinity), so there is nothing to score. "
             "Check that training converged, and use float32 if it ran in half precision."
         )
+    # On the CPU: not every device has float64.
+    base_logits, ablated_logits, labels = base_logits.cpu(), ablated_logits.cpu(), labels.cpu()
     p = base_logits.double().softmax(dim=-1)
     p_u = ablated_logits.double().softmax(dim=-1)
     true = p.gather(1, labels[:, None]).squeeze(1)

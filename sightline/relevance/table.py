@@ -113,8 +113,7 @@ class ScoreTable:
             if not overwrite:
                 raise ValueError(
                     f"{self.folder} already holds scores of {self.settings.kind} made with another "
-                    f"{', '.join(_PLAIN[key] for key in changed)}. Pass --overwrite true to replace them, or give the "
-                    "new scores a folder of their own."
+                    f"{', '.join(_PLAIN[key] for key in changed)}. Pass --overwrite true to replace them."
                 )
             self.discard()
         if not self.is_finished():
@@ -177,7 +176,11 @@ class ScoreTable:
         entry = {
             **asdict(self.settings),
             "samples": len(found.done),
-            "left_out": [{"sample_id": k, "reason": v} for k, v in sorted(found.left_out.items())],
+            "left_out": [
+                {"sample_id": name, "reason": why}
+                for name, why in sorted(found.left_out.items())
+                if name not in found.done
+            ],
             "noise_floor": found.noise_floor,
             **provenance,
         }

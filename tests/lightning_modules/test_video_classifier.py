@@ -62,13 +62,11 @@ def test_learning_rate_by_hand(step, schedule, expected):
     assert rate_factor(step, total=20, warmup=4, schedule=schedule) == pytest.approx(expected)
 
 
-def test_weights_are_loaded_for_a_fit(tmp_path):
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_weights_are_loaded_where_there_is_no_checkpoint(tmp_path, stage):
     torch.save(SwinTransformer3d([2, 4, 4], 16, [2, 2], [2, 4], [2, 4, 4]).state_dict(), tmp_path / "k400.pth")
     module = make_module(weights=str(tmp_path / "k400.pth"))
-    before = module.backbone.patch_embed.proj.weight.clone()
-    module.setup("test")
-    assert torch.equal(module.backbone.patch_embed.proj.weight, before)
-    module.setup("fit")
+    module.setup(stage)
     assert torch.equal(
         module.backbone.patch_embed.proj.weight, torch.load(tmp_path / "k400.pth")["patch_embed.proj.weight"]
     )
@@ -97,6 +95,27 @@ def test_a_pruned_checkpoint_loads_into_the_full_model(tmp_path, caplog):
 def test_somebody_elses_checkpoint_is_refused_with_advice():
     with pytest.raises(ValueError, match=r"--model\.weights"):
         make_module().on_load_checkpoint({"state_dict": {}})
+
+
+def test_other_classes_are_refused():
+    stored = {**STRUCTURE, "options": OPTIONS, "removed_layers": None, "removed_heads": None}
+    for names, message in [(["a", "c"], "b, c"), (["b", "a"], "another order")]:
+        with pytest.raises(ValueError, match=message):
+            make_module().on_load_checkpoint({"hyper_parameters": {**stored, "class_names": names}})
+
+
+def test_another_architecture_under_the_same_name_is_refused():
+    stored = {**STRUCTURE, "options": OPTIONS, "removed_layers": None, "removed_heads": None}
+    content = {"hyper_parameters": stored, "config": "VideoSwinConfig(depths=(9, 9))"}
+    with pytest.raises(ValueError, match="version of Sightline"):
+        make_module().on_load_checkpoint(content)
+
+
+def test_weights_of_others_as_checkpoint_get_advice(tmp_path, cabin_root):
+    torch.save(SwinTransformer3d([2, 4, 4], 16, [2, 2], [2, 4], [2, 4, 4]).state_dict(), tmp_path / "k400.pth")
+    data = SyntheticCabin(root=str(cabin_root), **CABIN)
+    with pytest.raises(CheckpointError, match=r"--model\.weights"):
+        make_trainer(tmp_path).test(make_module(), data, ckpt_path=str(tmp_path / "k400.pth"))
 
 
 def test_hostile_checkpoints_are_refused_by_the_trainer(tmp_path, cabin_root):
