@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -159,10 +160,12 @@ class RunCLI(LightningCLI):
         # Only now: a wrong configuration has failed by here and leaves no folder behind.
         config = self.config[self.subcommand]
         quick = bool(config.trainer.fast_dev_run)
-        if self.folder is None:
-            self.folder = self.wanted if quick else claim_run_folder(self.wanted, bool(config.replace_run))
-            if not quick:
-                self._save_config(self.folder)
+        if quick:
+            # A quick check (fast_dev_run) writes a checkpoint all the same; no run shall lose its own to that.
+            self.folder = Path(tempfile.mkdtemp(prefix="sightline-quick-"))
+        elif self.folder is None:
+            self.folder = claim_run_folder(self.wanted, bool(config.replace_run))
+            self._save_config(self.folder)
         init = self._get(self.config_init, "trainer")
         kwargs["default_root_dir"] = str(self.folder)
         if init.get("logger") is None and not quick:
