@@ -44,7 +44,7 @@ def demo_macs(classes: int, removed: tuple[int, ...] = ()) -> int:
     n, d = 4 * 16 * 16, 32  # cells after 2x4x4 patches, width
     total = n * d * 3 * 2 * 4 * 4 + 5 * n * d
     index = 0
-    for stage, depth in enumerate((2, 4, 2)):
+    for stage, depth in enumerate((2, 2, 2)):
         if stage:  # merging 2x2 cells: LayerNorm over 4d channels, then 4d -> 2d
             total += 5 * n * d + (n // 4) * (4 * d) * (2 * d)
             n, d = n // 4, 2 * d
@@ -55,7 +55,7 @@ def demo_macs(classes: int, removed: tuple[int, ...] = ()) -> int:
     return total + 5 * n * d + d * classes
 
 
-@pytest.mark.parametrize("removed", [(), (1, 3, 6)])
+@pytest.mark.parametrize("removed", [(), (1, 3, 5)])
 def test_demo_size_agrees_with_fvcore_and_with_a_closed_form(removed):
     backbone = build_backbone("video_swin_demo", 7, removed_layers=removed)
     macs = count_cost(backbone).macs

@@ -31,7 +31,7 @@ RECORD = ModelRecord((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), ("drinking", "größere P
 HEADS = (Unit(0, "attention", 1), Unit(3, "attention", 0), Unit(3, "attention", 2))
 PLANS = {
     "full": unpruned_plan(),
-    "layers": PruningPlan("relevance", "r", "lowest", 3, (1, 3, 6)),
+    "layers": PruningPlan("relevance", "r", "lowest", 3, (1, 3, 5)),
     "heads": PruningPlan("relevance", "r", "lowest", 3, removed_heads=HEADS),
     "both": PruningPlan("random", "jsd", "highest", 4, (1,), HEADS, seed=5),
 }
@@ -118,8 +118,8 @@ def test_the_file_is_really_smaller(kind, tmp_path):
 def test_description(exported):
     told = read_description(exported)
     assert told["family"] == "video_swin"
-    assert told["kept_layers"] == [0, 2, 4, 5, 7]
-    assert told["removed_layers"] == [1, 3, 6]
+    assert told["kept_layers"] == [0, 2, 4]
+    assert told["removed_layers"] == [1, 3, 5]
     assert told["kept_heads"][1] == [2, "attention", [0, 1, 2, 3]]
     assert told["plan"]["plan_id"] == "relevance-r-lowest-k3"
     assert told["classes"] == list(RECORD.class_names)
@@ -157,7 +157,7 @@ class Shell(L.LightningModule):
 def test_checkpoint_holds_plain_values_only(exported):
     checkpoint = torch.load(exported / "model.ckpt", weights_only=True)
     assert "loops" not in checkpoint
-    assert checkpoint["hyper_parameters"] == {"backbone": NAME, "removed_layers": [1, 3, 6]}
+    assert checkpoint["hyper_parameters"] == {"backbone": NAME, "removed_layers": [1, 3, 5]}
     assert checkpoint["record"]["mean"] == [0.1, 0.2, 0.3]
     assert checkpoint["global_step"] == 0
     assert all(key.startswith("backbone.") for key in checkpoint["state_dict"])
@@ -176,7 +176,7 @@ def test_checkpoint_loads_with_lightning(exported, tmp_path):
     )
     loader = torch.utils.data.DataLoader(clips(), batch_size=2)
     results = trainer.test(
-        Shell(NAME, [1, 3, 6]), loader, ckpt_path=exported / "model.ckpt", weights_only=True, verbose=False
+        Shell(NAME, [1, 3, 5]), loader, ckpt_path=exported / "model.ckpt", weights_only=True, verbose=False
     )
     assert len(results) == 1
 
@@ -418,4 +418,4 @@ def test_damaged_descriptions_are_refused(changes, exported):
 
 def test_checkpoint_is_not_needed_to_load(exported):
     (exported / "model.ckpt").unlink()
-    assert load_exported(exported).depth == 8
+    assert load_exported(exported).depth == 6
