@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +64,14 @@ class Context:
             yield batch
 
 
-class Analysis(L.Callback):
+class Analysis(L.Callback, ABC):
     """A step after the fit. It also runs alone, on a finished run's folder, as the subcommand it belongs to."""
 
     command: ClassVar[str]
 
+    @abstractmethod
     def analyse(self, context: Context) -> None:
         """Do the work; called by every process of the job."""
-        raise NotImplementedError
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if getattr(trainer, "fast_dev_run", False):

@@ -7,7 +7,7 @@ Deviations:
 - Blocks stand in a ``ModuleDict`` instead of a ``Sequential``, so that a removed layer leaves a gap and
   the others keep their names.
 - Linear weights of new models preserve variance (LeCun et al., 1998). torchvision's fixed deviation of 0.02 suits
-  widths of some hundred; with it the narrow model of the demo learned nothing for hundreds of steps.
+  widths of some hundred; in trials the narrow model of the demo learned much more slowly with it.
 
 Where a window is larger than the grid in height or width, torchvision takes a wrong corner of its position index; this
 is kept for parity. Sizes that divide into whole windows avoid it.
