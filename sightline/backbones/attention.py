@@ -7,16 +7,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v by the fused kernel, all (B, h, n, d); bias broadcasts to (B, h, n, n)."""
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """softmax(scale * q k^T + bias) v by the fused kernel.
+
+    Args:
+        q: (B, h, n, d).
+        k: (B, h, m, d).
+        v: (B, h, m, d); a narrower v is never fused on the CPU.
+        bias: Broadcasts to (B, h, n, m); boolean (true: may attend) or added to the logits.
+        scale: 1 / sqrt(d) if None.
+    """
     if bias is not None and bias.requires_grad and q.device.type == "cpu":
         # No fused kernel takes a bias that is learned; PyTorch's fallback also looks for rows that are masked whole.
-        return attention_with_weights(q, k, v, bias)[0]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return attention_with_weights(q, k, v, bias, scale)[0]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
-def attention_with_weights(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The same, step by step: returns the output and the weights (B, h, n, n)."""
-    logits = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
-    weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
+def attention_with_weights(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The same, step by step: returns the output (B, h, n, d) and the weights (B, h, n, m)."""
+    logits = torch.matmul(q * (q.shape[-1] ** -0.5 if scale is None else scale), k.transpose(-2, -1))
+    if bias is not None:
+        logits = logits.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else logits + bias
+    weights = torch.softmax(logits, dim=-1)
     return torch.matmul(weights, v), weights

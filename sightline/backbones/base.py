@@ -36,12 +36,15 @@ class Attended:
 
     Attributes:
         heads: H_h = A_h V_h for every head that exists, (B, L, h, d).
-        residual: What is added to the heads before the projection and is not attention (MViTv2's pooled query),
-            (B, L, h, d); None in the families that have no such term.
+        residual: What is added to the heads before the projection and is not attention (MViTv2's pooled query), one
+            for every head that the site was built with, (B, L, h_built, d); None in the families without such a term.
+        places: Place of each head that exists among those that the site was built with; None where all exist or where
+            a removed head leaves no residual behind.
     """
 
     heads: Tensor
     residual: Tensor | None = None
+    places: tuple[int, ...] | None = None
 
     def gated(self, gate: Tensor) -> Attended:
         """Multiply each head by its gate, (h,) or one row per clip (B, h)."""
@@ -50,8 +53,12 @@ class Attended:
 
     def merged(self) -> Tensor:
         """Return the concatenation that the output projection reads, (B, L, h * d)."""
-        joint = self.heads if self.residual is None else self.heads + self.residual
-        return joint.flatten(2)
+        if self.residual is None:
+            return self.heads.flatten(2)
+        if self.places is None:
+            return (self.heads + self.residual).flatten(2)
+        places = torch.tensor(self.places, device=self.heads.device)
+        return self.residual.index_add(2, places, self.heads.to(self.residual.dtype)).flatten(2)
 
 
 @dataclass
@@ -196,6 +203,17 @@ class Backbone(nn.Module, ABC):
     def enter(self, index: int, state: TokenState) -> TokenState:
         """Run what stands before a layer without being part of it (Video Swin's patch merging)."""
         return state
+
+    def adapt(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Fit positional parameters of another number of frames or another size to this model.
+
+        Args:
+            tensors: A state dict under this family's names.
+
+        Returns:
+            The state dict, and one sentence for each tensor that was interpolated.
+        """
+        return dict(tensors), []
 
     # What all families share ----------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from torchvision.ops import MLP, StochasticDepth
 
 from sightline.backbones.attention import attention, attention_with_weights
 from sightline.backbones.base import Attended, Backbone, Layer, Observer
+from sightline.backbones.linear import preserve_variance_, smaller_linear
 from sightline.backbones.state import TokenState
 from sightline.backbones.windows import Size3, WindowGeometry, relative_position_index, shift_mask, window_geometry
 from sightline.types import InputSpec, ModelRecord, Site
@@ -193,23 +194,6 @@ class SwinLayer(Layer):
         attn.proj = smaller_linear(attn.proj, columns=columns)
         attn.relative_position_bias_table = nn.Parameter(attn.relative_position_bias_table.detach()[:, kept].clone())
         attn.heads = tuple(attn.heads[i] for i in kept)
-
-
-def smaller_linear(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> nn.Linear:
-    """Return a linear layer of some output rows or input columns of another one, with copied parameters."""
-    weight, bias = linear.weight.detach(), linear.bias.detach()
-    if rows is not None:
-        weight, bias = weight[rows.to(weight.device)], bias[rows.to(bias.device)]
-    if columns is not None:
-        weight = weight[:, columns.to(weight.device)]
-    smaller = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
-    smaller.weight, smaller.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-    return smaller
-
-
-def preserve_variance_(weight: Tensor) -> None:
-    """Draw weights whose outputs have the variance of their inputs: deviation 1 / sqrt(inputs)."""
-    nn.init.kaiming_normal_(weight, nonlinearity="linear")
 
 
 class PatchEmbed(nn.Module):
