@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from typing import Any, Literal
@@ -63,7 +64,8 @@ class VideoClassifier(L.LightningModule):
             frames: Frames per clip; the CLI takes it from the data.
             size: Height and width of a clip in pixels; the CLI takes it from the data.
             options: Fields of the backbone's configuration that shall differ, e.g. {shifted_windows: false}.
-            weights: Checkpoint to start from, e.g. torchvision's Kinetics-400 file; random weights if not given.
+            weights: Weights to start from: a file or folder in any form that docs/checkpoints.md lists, or
+                `torchvision` to download torchvision's; random weights if not given.
             optimizer: Adam, or AdamW (decay on weight matrices only).
             learning_rate: Largest learning rate.
             weight_decay: Weight decay.
@@ -98,7 +100,7 @@ class VideoClassifier(L.LightningModule):
             heads,
         )
         names = tuple(structure["class_names"] or ())
-        self.backbone.set_record(_with_names(self.backbone.record, names))
+        self.backbone.set_record(dataclasses.replace(self.backbone.record, class_names=names))
         classes = structure["num_classes"]
         metrics: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(classes, average="micro")}
         if classes > 5:
@@ -117,12 +119,11 @@ class VideoClassifier(L.LightningModule):
         # A run that resumes has its weights in its own checkpoint; the file it began from may be gone.
         resumes = self._trainer is not None and self.trainer.ckpt_path is not None
         if self.weights is not None and not resumes:
-            load_weights(self.backbone, self.weights)
+            load_weights(self.backbone, self.weights, self.hparams["backbone"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        record = self.backbone.record
         checkpoint["config"] = repr(self.backbone.config)
-        checkpoint["record"] = {"mean": list(record.mean), "std": list(record.std), "source": record.source}
+        checkpoint["record"] = self.backbone.record.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over structure and normalisation from the checkpoint, so that a pruned one loads anywhere."""
@@ -148,8 +149,7 @@ class VideoClassifier(L.LightningModule):
             )
         record = checkpoint.get("record")
         if record is not None:
-            names = tuple(stored["class_names"] or ())
-            self.backbone.set_record(ModelRecord(tuple(record["mean"]), tuple(record["std"]), names, record["source"]))
+            self.backbone.set_record(ModelRecord.from_plain(record, stored["class_names"] or ()))
 
     def _check_classes(self, stored: list[str] | None) -> None:
         own = self.hparams.get("class_names")
@@ -252,7 +252,3 @@ def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
 def backbone_options(structure: dict[str, Any]) -> dict[str, Any]:
     """Return the options that `build_backbone` takes: the configured ones and the input size."""
     return {**(structure["options"] or {}), "frames": structure["frames"], "size": structure["size"]}
-
-
-def _with_names(record: ModelRecord, names: tuple[str, ...]) -> ModelRecord:
-    return ModelRecord(record.mean, record.std, names, record.source)

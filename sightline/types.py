@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from torch import Tensor
 
@@ -95,9 +96,48 @@ class ModelRecord:
         std: Per-channel standard deviation, likewise.
         class_names: Names of the classes in the order of the logits; empty where unknown.
         source: Where the weights come from, in words.
+        source_frames: Frames per clip that the weights it started from were trained with; None where unknown.
+        source_stride: Distance of these frames in the video, in frames; None where unknown.
+        source_classes: Names of the classes that these weights told apart; empty where unknown.
     """
 
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
     class_names: tuple[str, ...] = field(default=())
     source: str = "random initialisation"
+    source_frames: int | None = None
+    source_stride: int | None = None
+    source_classes: tuple[str, ...] = field(default=())
+
+    def plain(self) -> dict[str, Any]:
+        """Return all but the class names, which files keep elsewhere, as plain values for JSON and checkpoints."""
+        return {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "source": self.source,
+            "source_frames": self.source_frames,
+            "source_stride": self.source_stride,
+            "source_classes": list(self.source_classes),
+        }
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any], class_names: Iterable[str] = ()) -> ModelRecord:
+        """Rebuild a record; what an older file does not say stays unknown.
+
+        Raises:
+            KeyError: If mean, std or source is missing.
+            ValueError: If mean or std has not three values, or a value is not of its kind.
+        """
+        mean, std = (tuple(float(value) for value in values[key]) for key in ("mean", "std"))
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError(f"mean and std must have three values each, got {mean} and {std}.")
+        frames, stride = (values.get(key) for key in ("source_frames", "source_stride"))
+        return cls(
+            mean,
+            std,
+            tuple(map(str, class_names)),
+            str(values["source"]),
+            None if frames is None else int(frames),
+            None if stride is None else int(stride),
+            tuple(map(str, values.get("source_classes") or ())),
+        )

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torchvision.models import WeightsEnum
+from torchvision.models.video import Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights
+
 from sightline.backbones.base import Backbone
 from sightline.backbones.video_swin import VideoSwin, VideoSwinConfig
 from sightline.types import ModelRecord, Unit
@@ -23,11 +26,13 @@ class Variant:
         family: The backbone class; built as ``family(config, record)``.
         config: Its configuration, of which options override single fields.
         record: What its released checkpoints were trained with.
+        torchvision: torchvision's weights of this architecture, for ``weights: torchvision``.
     """
 
     family: Callable[[Any, ModelRecord], Backbone]
     config: Any
     record: ModelRecord = KINETICS
+    torchvision: WeightsEnum | None = None
 
 
 SWIN_DEMO = VideoSwinConfig(
@@ -35,9 +40,11 @@ SWIN_DEMO = VideoSwinConfig(
 )
 
 VARIANTS: dict[str, Variant] = {
-    "video_swin_t": Variant(VideoSwin, VideoSwinConfig(depths=(2, 2, 6, 2)), IMAGENET),
-    "video_swin_s": Variant(VideoSwin, VideoSwinConfig(), IMAGENET),
-    "video_swin_b": Variant(VideoSwin, VideoSwinConfig(width=128, heads=(4, 8, 16, 32)), IMAGENET),
+    "video_swin_t": Variant(VideoSwin, VideoSwinConfig(depths=(2, 2, 6, 2)), IMAGENET, Swin3D_T_Weights.KINETICS400_V1),
+    "video_swin_s": Variant(VideoSwin, VideoSwinConfig(), IMAGENET, Swin3D_S_Weights.KINETICS400_V1),
+    "video_swin_b": Variant(
+        VideoSwin, VideoSwinConfig(width=128, heads=(4, 8, 16, 32)), IMAGENET, Swin3D_B_Weights.KINETICS400_V1
+    ),
     "video_swin_demo": Variant(VideoSwin, SWIN_DEMO),
 }
 

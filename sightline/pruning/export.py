@@ -95,6 +95,8 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
     options = as_json(plain(options, "options"))
     _check_description(backbone, name, options, plan)
     record, spec = backbone.record, backbone.input_spec
+    told = record.plain()
+    normalisation = {key: told.pop(key) for key in ("mean", "std")}
     return {
         "format_version": FORMAT_VERSION,
         "name": name,
@@ -110,8 +112,8 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
         "removed_heads": [list(dataclasses.astuple(unit)) for unit in plan.removed_heads],
         "classes": list(record.class_names),
         "input": dataclasses.asdict(spec),
-        "normalisation": {"mean": list(record.mean), "std": list(record.std)},
-        "source": record.source,
+        "normalisation": normalisation,
+        **told,
         "versions": {
             "python": platform.python_version(),
             **{package: _version(package) for package in ("sightline", "torch", "torchvision", "safetensors")},
@@ -170,13 +172,12 @@ def _checkpoint(backbone: Backbone, hyper_parameters: Mapping[str, Any] | None) 
 
     There is no ``loops``: an empty one makes the trainer fail, a missing one is passed over.
     """
-    record = backbone.record
     checkpoint: dict[str, Any] = {
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": _version("lightning"),
         "state_dict": _tensors(backbone, "backbone."),
-        "record": plain({"mean": list(record.mean), "std": list(record.std), "source": record.source}, "record"),
+        "record": plain(backbone.record.plain(), "record"),
     }
     if hyper_parameters is not None:
         checkpoint["hyper_parameters"] = plain(hyper_parameters, "hyper_parameters")

@@ -148,8 +148,4 @@ def _build(folder: Path, description: Mapping[str, Any]) -> Backbone:
 
 
 def _record(description: Mapping[str, Any]) -> ModelRecord:
-    normalisation = description["normalisation"]
-    mean, std = (tuple(float(value) for value in normalisation[key]) for key in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3:
-        raise ValueError(f"mean and std must have three values each, got {mean} and {std}.")
-    return ModelRecord(mean, std, tuple(map(str, description["classes"])), str(description["source"]))  # type: ignore[arg-type]
+    return ModelRecord.from_plain({**description, **description["normalisation"]}, description["classes"])

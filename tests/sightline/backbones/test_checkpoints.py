@@ -1,6 +1,8 @@
+import argparse
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -38,7 +40,7 @@ def test_torchvision_file_with_other_classes(torchvision_file):
     stored = torch.load(torchvision_file)
     assert torch.equal(backbone.features["0"]["1"].attn.qkv.weight, stored["features.0.1.attn.qkv.weight"])
     assert torch.equal(backbone.head.weight, fresh_head)
-    assert backbone.record.source == "swin3d.pth"
+    assert backbone.record.source == "swin3d.pth (torchvision Video Swin state dict)"
 
 
 def test_the_same_number_of_classes_takes_the_classifier_too(torchvision_file):
@@ -52,6 +54,29 @@ def test_safetensors(torchvision_file, tmp_path):
     save_file(torch.load(torchvision_file), tmp_path / "swin3d.safetensors")
     backbone = build_backbone("video_swin_demo", 400, TINY_SWIN)
     assert load_weights(backbone, tmp_path / "swin3d.safetensors").fresh == ()
+
+
+def test_weights_saved_from_several_gpus(torchvision_file, tmp_path):
+    torch.save({f"module.{k}": v for k, v in torch.load(torchvision_file).items()}, tmp_path / "ddp.pth")
+    assert load_weights(build_backbone("video_swin_demo", 400, TINY_SWIN), tmp_path / "ddp.pth").fresh == ()
+
+
+def test_computed_entries_may_be_missing_or_too_many_but_nothing_else(torchvision_file, tmp_path):
+    backbone = build_backbone("video_swin_demo", 400, TINY_SWIN)
+    index = "features.0.0.attn.relative_position_index"
+    expected = backbone.state_dict()[index].clone()
+    tensors = torch.load(torchvision_file)
+    del tensors[index]
+    extra = {"features.0.1.attn_mask": torch.zeros(4), "bn.num_batches_tracked": torch.tensor(3)}
+    torch.save({**tensors, **extra}, tmp_path / "more.pth")
+    report = load_weights(backbone, tmp_path / "more.pth")
+    assert report.unused == tuple(extra)
+    assert "In the file and not used: features.0.1.attn_mask, bn.num_batches_tracked" in str(report)
+    assert report.fresh == ()
+    assert torch.equal(backbone.state_dict()[index], expected)
+    torch.save({**tensors, "gamma": torch.ones(16)}, tmp_path / "more.pth")
+    with pytest.raises(CheckpointError, match=r"1 of the file's \d+ are unknown, e\.g\. gamma"):
+        load_weights(backbone, tmp_path / "more.pth")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +104,30 @@ def test_a_pickle_that_holds_code_is_refused_and_not_run(tmp_path):
         with pytest.raises(CheckpointError, match="more than tensors"):
             read_checkpoint(tmp_path / name)
     assert not target.exists()
+
+
+def test_command_line_arguments_beside_the_weights_do_no_harm(torchvision_file, tmp_path):
+    content = {"model": torch.load(torchvision_file), "args": argparse.Namespace(lr=0.1, device=torch.device("cpu"))}
+    torch.save(content, tmp_path / "args.pth")
+    backbone = build_backbone("video_swin_demo", 400, TINY_SWIN)
+    assert load_weights(backbone, tmp_path / "args.pth").loaded == len(backbone.state_dict())
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()  # allowed for this one file only
+
+
+def test_code_among_the_arguments_is_refused_and_not_run(torchvision_file, tmp_path):
+    target = tmp_path / "was-run"
+    arguments = argparse.Namespace(lr=0.1, more=Hostile(target))
+    torch.save({"model": torch.load(torchvision_file), "args": arguments}, tmp_path / "hostile.pth")
+    with pytest.raises(CheckpointError, match=r"it names (_?io)\.open") as caught:
+        read_checkpoint(tmp_path / "hostile.pth")
+    assert "\n" not in str(caught.value)
+    assert not target.exists()
+
+
+def test_what_else_a_file_holds_is_named(torchvision_file, tmp_path):
+    torch.save({"model": torch.load(torchvision_file), "best": np.float64(0.8)}, tmp_path / "numpy.pth")
+    with pytest.raises(CheckpointError, match=r"it names .*numpy.*Save a plain state dict"):
+        read_checkpoint(tmp_path / "numpy.pth")
 
 
 def test_what_is_no_checkpoint_is_refused(torchvision_file, tmp_path):
