@@ -57,7 +57,7 @@ class Attended:
             return self.heads.flatten(2)
         if self.places is None:
             return (self.heads + self.residual).flatten(2)
-        places = torch.tensor(self.places, device=self.heads.device)
+        places = torch.tensor(self.places, dtype=torch.long, device=self.heads.device)
         return self.residual.index_add(2, places, self.heads.to(self.residual.dtype)).flatten(2)
 
 
