@@ -20,8 +20,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: install ## Run the main job on the synthetic cabin, without GPU, account or download
-	@$(BIN)/python train.py fit --config configs/demo.yaml --run runs/demo --replace_run true
+demo: install ## Run the main job on the synthetic cabin (BACKBONE=video_swin|timesformer|mvit|vit for one of its own)
+	@$(BIN)/python train.py fit --config configs/demo.yaml --replace_run true \
+		--run runs/demo$(if $(BACKBONE),-$(BACKBONE)) $(if $(BACKBONE),--model.backbone $(BACKBONE)_demo)
 
 .PHONY: test
 test: install ## Run the default test suite

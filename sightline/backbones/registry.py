@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchvision.models import WeightsEnum
-from torchvision.models.video import Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights
+from torchvision.models.video import MViT_V2_S_Weights, Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights
 
 from sightline.backbones.base import Backbone
+from sightline.backbones.mvit import MViT
+from sightline.backbones.mvit_config import MViTConfig
+from sightline.backbones.timesformer import TimeSformer, TimeSformerConfig
 from sightline.backbones.video_swin import VideoSwin, VideoSwinConfig
+from sightline.backbones.vit import ViT, ViTConfig
 from sightline.types import ModelRecord, Unit
 
 KINETICS = ModelRecord()
@@ -36,7 +40,12 @@ class Variant:
 
 
 SWIN_DEMO = VideoSwinConfig(
-    frames=8, size=64, width=32, depths=(2, 2, 2), heads=(2, 4, 8), window=(4, 4, 4), drop_path=0.0
+    frames=8, size=64, patch=(2, 8, 8), width=48, depths=(2, 2, 2), heads=(2, 4, 8), window=(4, 2, 2), drop_path=0.0
+)
+TIMESFORMER_DEMO = TimeSformerConfig(frames=8, size=64, patch=8, width=96, depth=6, heads=4, drop_path=0.0)
+VIT_DEMO = ViTConfig(frames=8, size=64, patch=(2, 8, 8), width=96, depth=6, heads=4, drop_path=0.0)
+MVIT_DEMO = MViTConfig(
+    frames=8, size=64, width=24, depths=(2, 3, 3), heads=(2, 4, 8), kv_stride=(1, 4, 4), drop_path=0.0, dropout=0.0
 )
 
 VARIANTS: dict[str, Variant] = {
@@ -46,6 +55,14 @@ VARIANTS: dict[str, Variant] = {
         VideoSwin, VideoSwinConfig(width=128, heads=(4, 8, 16, 32)), IMAGENET, Swin3D_B_Weights.KINETICS400_V1
     ),
     "video_swin_demo": Variant(VideoSwin, SWIN_DEMO),
+    "timesformer_base": Variant(TimeSformer, TimeSformerConfig()),
+    "timesformer_demo": Variant(TimeSformer, TIMESFORMER_DEMO),
+    "timesformer_joint_demo": Variant(TimeSformer, dataclasses.replace(TIMESFORMER_DEMO, attention="joint")),
+    "mvit_v2_s": Variant(MViT, MViTConfig(), torchvision=MViT_V2_S_Weights.KINETICS400_V1),
+    "mvit_demo": Variant(MViT, MVIT_DEMO),
+    "vit_small_videomae": Variant(ViT, ViTConfig(width=384, heads=6), IMAGENET),
+    "vit_base_videomae": Variant(ViT, ViTConfig(), IMAGENET),
+    "vit_demo": Variant(ViT, VIT_DEMO, IMAGENET),
 }
 
 

@@ -102,7 +102,7 @@ class WindowAttention(nn.Module):
         address). `train` drops it too, because not every optimiser kernel counts versions.
         """
         table = self.relative_position_bias_table
-        if torch.is_grad_enabled() or table.is_inference() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or table.is_inference():
             return self._build_bias(geometry)
         key = (geometry, table._version, table.data_ptr(), table.dtype, table.device)
         if self._cached_bias is None or self._cached_bias[0] != key:

@@ -84,6 +84,7 @@ def window_geometry(grid: Size3, window: Size3, shift: bool) -> WindowGeometry:
     return WindowGeometry(grid, fitted, offset, padded)  # type: ignore[arg-type]
 
 
+@torch.compiler.assume_constant_result
 @lru_cache(maxsize=64)
 def shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:
     """Additive mask of shifted windows, (count, volume, volume): MASKED between cells that were not neighbours.
