@@ -72,12 +72,14 @@ def read_frames(
     end: float | None = None,
     convert: Convert | None = None,
     threads: int = 1,
+    frame_range: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Read chosen frames of a video, or of the part of it between two times.
+    """Read chosen frames of a video, or of a part of it: between two times, or between two frames.
 
     Frames are counted in the order of display within the part, which holds the frames whose time t, in seconds from the
     video's first frame, has ``start <= t < end`` (at least the one shown at ``start``). A part may reach up to a second
-    beyond the video's end. Pixels are taken as square, whatever the file says of their shape.
+    beyond the video's end, but not one given in frames. Pixels are taken as square, whatever the file says of their
+    shape.
 
     Args:
         path: The video file.
@@ -86,18 +88,22 @@ def read_frames(
         end: Where it ends; by default with the last frame.
         convert: Applied to each (H, W, 3) frame right after decoding, so that large frames never pile up.
         threads: Threads that decode and convert.
+        frame_range: The part as (first, stop): frames first..stop-1 of the whole video; instead of start and end.
 
     Returns:
         uint8 (T, H, W, 3), RGB, one for every chosen index.
 
     Raises:
         UnreadableClip: Where the file cannot be opened, has no such frames, is cut short, or is damaged.
+        ValueError: Where the part is given both in seconds and in frames.
     """
+    if frame_range is not None and (start is not None or end is not None):
+        raise ValueError(f"Expected start and end, or frame_range, got start={start}, end={end} and {frame_range}.")
     name = fspath(path)
-    whole = start is None and end is None
+    whole = start is None and end is None and frame_range is None
     for count in (count_packets, count_frames):
         timeline = count(name, threads)
-        first, stop = _part(timeline, start, end, name)
+        first, stop = _frames(timeline, *frame_range, name) if frame_range else _part(timeline, start, end, name)
         chosen = [first + index for index in (choose(stop - first) if callable(choose) else choose)]
         if not chosen or min(chosen) < first or max(chosen) >= stop:
             raise UnreadableClip(name, f"expected frames {chosen} to be among {first}..{stop - 1}")
@@ -177,6 +183,15 @@ def _part(timeline: Timeline, start: float | None, end: float | None, path: str)
     if first >= stop:  # shorter than a frame: the one shown at that moment
         shown = int(np.searchsorted(timeline.times, (start or 0.0) + _ROUNDING_S)) - 1
         return max(shown, 0), max(shown, 0) + 1
+    return first, stop
+
+
+def _frames(timeline: Timeline, first: int, stop: int, path: str) -> tuple[int, int]:
+    """The range of frames, if the video holds all of them."""
+    count = len(timeline.times)
+    if not 0 <= first < stop <= count:
+        cut = f", cut short from {timeline.expected_frames}" if timeline.truncated else ""
+        raise UnreadableClip(path, f"expected frames {first}..{stop - 1}, found {count} frames{cut}")
     return first, stop
 
 

@@ -78,6 +78,28 @@ def test_part_may_end_a_little_behind_the_video_but_not_far(tmp_path):
         read_frames(path, [0], start=3.0, end=3.5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_part_between_two_frames(tmp_path, kind):
+    path = write(tmp_path, kind)
+    counts = []
+    frames = read_frames(path, lambda count: counts.append(count) or range(count), frame_range=(10, 20))
+    assert numbers_of(frames) == list(range(10, 20))
+    assert counts == [10]
+    assert numbers_of(read_frames(path, [0, 9, 3], frame_range=(30, 40))) == [30, 39, 33]
+
+
+@pytest.mark.parametrize("wrong", [(30, 41), (40, 41), (-1, 3), (5, 5)])
+def test_part_beyond_the_frames(tmp_path, wrong):
+    path = write(tmp_path, "h264.mp4")
+    with pytest.raises(UnreadableClip, match=rf"expected frames {wrong[0]}\.\.{wrong[1] - 1}, found 40 frames"):
+        read_frames(path, [0], frame_range=wrong)
+
+
+def test_part_in_seconds_or_in_frames(tmp_path):
+    with pytest.raises(ValueError, match="start and end, or frame_range"):
+        read_frames(write(tmp_path, "h264.mp4"), [0], start=0.4, frame_range=(10, 20))
+
+
 def test_short_clip_repeats_frames(tmp_path):
     path = write(tmp_path, "mpeg4.avi", num_frames=3)
     assert numbers_of(read_frames(path, lambda count: uniform_indices(count, 6))) == [0, 0, 1, 1, 2, 2]
