@@ -4,8 +4,8 @@
     python benchmarks/forward.py --backbone mvit_v2_s --batch 2 --repeats 10
     python benchmarks/forward.py --device cuda --batch 8 --precision bf16
 
-The two models take turns within every repeat, and the ratio of each turn is what counts: what else the machine does then
-strikes both. On the CPU the process' own time is taken, on one thread; on a GPU, CUDA events around each pass.
+The two models take turns within every repeat, and the ratio of each turn is what counts: what else the machine does
+then strikes both. On the CPU the process' own time is taken, on one thread; on a GPU, CUDA events around each pass.
 The reference is the library's model as it comes: torchvision for Video Swin and MViTv2, transformers (with its default
 attention) for TimeSformer and VideoMAE's ViT. Its random weights go through Sightline's checkpoint reader.
 """

@@ -40,11 +40,13 @@ class Attended:
             for every head that the site was built with, (B, L, h_built, d); None in the families without such a term.
         places: Place of each head that exists among those that the site was built with; None where all exist or where
             a removed head leaves no residual behind.
+        normalised: The tokens after the site's LayerNorm, (B, N, D), where the skip path reads them too (MViTv2).
     """
 
     heads: Tensor
     residual: Tensor | None = None
     places: tuple[int, ...] | None = None
+    normalised: Tensor | None = None
 
     def gated(self, gate: Tensor) -> Attended:
         """Multiply each head by its gate, (h,) or one row per clip (B, h)."""

@@ -94,16 +94,17 @@ class MViTLayer(Layer):
         if grid != self.shape.grid:
             raise ValueError(f"Layer {self.index} of MViT takes a grid of {self.shape.grid}, got {grid}.")
         stepwise = observer is not None and observer.attention
-        attended, keys, weights = self.block.attn(self.block.norm1(state.tokens), stepwise)
+        normalised = self.block.norm1(state.tokens)
+        attended, keys, weights = self.block.attn(normalised, stepwise)
         if observer is not None and observer.keys:
             observer.site(self.index, site).keys = keys.unsqueeze(1)
         if observer is not None and weights is not None:
             observer.site(self.index, site).attention = weights.unsqueeze(1)
-        return attended
+        return attended if self.block.project is None else replace(attended, normalised=normalised)
 
     def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
         update = self.block.attn.project(attended.merged())
-        skipped = self.shortcut(state)
+        skipped = self._skip_path(state, attended.normalised)
         return skipped.with_tokens(skipped.tokens + self.block.stochastic_depth(update))
 
     def contribution(self, state: TokenState, site: str, attended: Attended, position: int) -> Tensor:
@@ -116,9 +117,13 @@ class MViTLayer(Layer):
 
     def shortcut(self, state: TokenState) -> TokenState:
         """Return the tokens as the skip path around the attention hands them on: projected and pooled where need be."""
+        return self._skip_path(state, None if self.block.project is None else self.block.norm1(state.tokens))
+
+    def _skip_path(self, state: TokenState, normalised: Tensor | None) -> TokenState:
         tokens = state.tokens
         if self.block.project is not None:
-            tokens = self.block.project(self.block.norm1(tokens))
+            assert normalised is not None
+            tokens = self.block.project(normalised)
         if self.shape.grid_after != self.shape.grid:
             tokens = self._pool_patches(tokens)
         return replace(state, tokens=tokens, grid=self.shape.grid_after)

@@ -1,5 +1,6 @@
 """What every registered family must do. A new family is covered by registering a variant whose name ends in _demo."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -79,7 +80,7 @@ def test_gating_a_head_is_zeroing_its_output_by_hand(backbone, clips, logits):
                     return attended
                 changed = attended.heads.clone()
                 changed[:, :, position] = 0
-                return Attended(changed, attended.residual)
+                return dataclasses.replace(attended, heads=changed)
 
             expected = backbone.classify(backbone.run(run_layer_by_hand(backbone, before, index, zero), index + 1))
             gate = torch.ones(len(heads))
