@@ -42,8 +42,8 @@ class Variant:
 SWIN_DEMO = VideoSwinConfig(
     frames=8, size=64, patch=(2, 8, 8), width=48, depths=(2, 2, 2), heads=(2, 4, 8), window=(4, 2, 2), drop_path=0.0
 )
-TIMESFORMER_DEMO = TimeSformerConfig(frames=8, size=64, patch=8, width=96, depth=6, heads=4, drop_path=0.0)
-VIT_DEMO = ViTConfig(frames=8, size=64, patch=(2, 8, 8), width=96, depth=6, heads=4, drop_path=0.0)
+TIMESFORMER_DEMO = TimeSformerConfig(frames=8, size=64, patch=16, width=64, depth=6, heads=4, drop_path=0.0)
+VIT_DEMO = ViTConfig(frames=8, size=64, patch=(2, 8, 8), width=64, depth=6, heads=4, drop_path=0.0)
 MVIT_DEMO = MViTConfig(
     frames=8, size=64, width=24, depths=(2, 3, 3), heads=(2, 4, 8), kv_stride=(1, 4, 4), drop_path=0.0, dropout=0.0
 )
