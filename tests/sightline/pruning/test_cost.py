@@ -41,16 +41,16 @@ def fvcore_macs(backbone) -> int:
 
 def demo_macs(classes: int, removed: tuple[int, ...] = ()) -> int:
     """Closed form for video_swin_demo, 8x64x64: multiply-adds, and 5 per element of every LayerNorm."""
-    n, d = 4 * 16 * 16, 32  # cells after 2x4x4 patches, width
-    total = n * d * 3 * 2 * 4 * 4 + 5 * n * d
+    n, d = 4 * 8 * 8, 48  # cells after 2x8x8 patches, width
+    total = n * d * 3 * 2 * 8 * 8 + 5 * n * d
     index = 0
     for stage, depth in enumerate((2, 2, 2)):
         if stage:  # merging 2x2 cells: LayerNorm over 4d channels, then 4d -> 2d
             total += 5 * n * d + (n // 4) * (4 * d) * (2 * d)
             n, d = n // 4, 2 * d
         for _ in range(depth):
-            if index not in removed:  # two LayerNorms; qkv, output, MLP of 4d; q k^T and A V within windows of 64
-                total += 2 * 5 * n * d + (3 + 1 + 8) * n * d * d + 2 * n * 64 * d
+            if index not in removed:  # two LayerNorms; qkv, output, MLP of 4d; q k^T and A V within windows of 16
+                total += 2 * 5 * n * d + (3 + 1 + 8) * n * d * d + 2 * n * 16 * d
             index += 1
     return total + 5 * n * d + d * classes
 
@@ -66,10 +66,10 @@ def test_demo_size_agrees_with_fvcore_and_with_a_closed_form(removed):
 def test_pruned_heads_cost_less_by_what_they_computed():
     backbone = build_backbone("video_swin_demo", 7)
     smaller = backbone.without_heads([Unit(3, "attention", 1)])
-    n, d, head = 4 * 8 * 8, 64, 16  # layer 3 is in the second stage: 4 heads of 16
+    n, d, head = 4 * 4 * 4, 96, 24  # layer 3 is in the second stage: 4 heads of 24
     full, cost = count_cost(backbone), count_cost(smaller)
-    assert full.macs - cost.macs == 4 * n * d * head + 2 * n * 64 * head
-    bias_table = 7 * 7 * 7
+    assert full.macs - cost.macs == 4 * n * d * head + 2 * n * 16 * head
+    bias_table = 7 * 3 * 3
     assert full.params - cost.params == 4 * d * head + 3 * head + bias_table
     assert cost.macs == fvcore_macs(smaller)
 
@@ -98,7 +98,8 @@ def test_counting_works_for_every_family_and_leaves_nothing_behind(name):
     clips = torch.rand(1, 3, spec.frames, spec.height, spec.width)
     generator = torch.get_rng_state()
     cost = count_cost(backbone)
-    assert cost.macs == fvcore_macs(build_backbone(name, 5))
+    # fvcore reads the cost of an einsum (in MViT's relative positions) from a report with four digits.
+    assert cost.macs == pytest.approx(fvcore_macs(build_backbone(name, 5)), rel=1e-6 if name == "mvit_demo" else 0)
     torch.set_rng_state(generator)
     assert count_cost(backbone) == cost
     assert torch.equal(torch.get_rng_state(), generator)
