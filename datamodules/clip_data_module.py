@@ -86,10 +86,15 @@ class ClipDataModule(L.LightningDataModule):
         Called once, when a name, a count or a clip is first asked for. It must give the same answer on every rank.
         """
 
+    @property
+    def can_train(self) -> bool:
+        """Whether there are training clips of every class, as there must be unless a subclass says otherwise."""
+        return True
+
     @cached_property
     def _annotations(self) -> tuple[list[str], dict[str, list[Clip]]]:
         class_names, clips = self.read_clips()
-        _check_clips(class_names, clips, source=type(self).__name__)
+        _check_clips(class_names, clips, source=type(self).__name__, trains=self.can_train)
         return class_names, {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
 
     @property
@@ -123,18 +128,24 @@ class ClipDataModule(L.LightningDataModule):
         return list(self._annotations[1][split])
 
     def split_table(self) -> pd.DataFrame:
-        """Which clip is in which split: one row per clip, the content of a run's ``splits.csv``."""
+        """Which clip is in which split: one row per clip, the content of a run's ``splits.csv``.
+
+        Where clips were cut from longer segments, a last column says from which.
+        """
         rows = [
-            (clip.sample_id, clip.path, self.class_names[clip.label], clip.group, clip.split)
+            (clip.sample_id, clip.path, self.class_names[clip.label], clip.group, clip.split, clip.segment)
             for split in SPLITS
             for clip in self.clips(split)
         ]
-        return pd.DataFrame(rows, columns=["sample_id", "path", "label", "group", "split"])
+        table = pd.DataFrame(rows, columns=["sample_id", "path", "label", "group", "split", "segment"])
+        return table if (table["segment"] != "").any() else table.drop(columns="segment")
 
     def data_hash(self, split: str) -> str:
         """A digest of what evaluation reads from a split; the folder that the files lie in does not enter it."""
         rows = [
+            # Frames only where they bound a clip: the digests of other data stay what they were.
             (clip.sample_id, clip.label, clip.group, Path(clip.path).name, clip.start, clip.end)
+            + (clip.frame_range or ())
             for clip in self.clips(split)
         ]
         content = {"settings": self.sampling(), "class_names": self.class_names, "clips": rows}
@@ -241,8 +252,8 @@ def _start_worker(worker_id: int) -> None:
     gc.freeze()
 
 
-def _check_clips(class_names: Sequence[str], clips: Sequence[Clip], source: str) -> None:
-    """What holds for every data set: names and labels fit together, and no class is without training clips."""
+def _check_clips(class_names: Sequence[str], clips: Sequence[Clip], source: str, trains: bool = True) -> None:
+    """What holds for every data set: names and labels fit together; to train, every class has training clips."""
     seen: set[str] = set()
     for clip in clips:
         if clip.sample_id in seen:
@@ -252,7 +263,7 @@ def _check_clips(class_names: Sequence[str], clips: Sequence[Clip], source: str)
         assert 0 <= clip.label < len(class_names), clip
     trained = {clip.label for clip in clips if clip.split == "train"}
     empty = [name for label, name in enumerate(class_names) if label not in trained]
-    if empty:
+    if empty and trains:
         raise ValueError(
             f"{source}: expected training clips for each of the {len(class_names)} classes, found none for "
             f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}. "

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from datamodules import transforms
 from datamodules.decoding import UnreadableClip, read_frames
-from datamodules.sampling import segment_indices
+from datamodules.sampling import segment_frames
 from sightline.types import ClipBatch
 
 SPLITS = ("train", "val", "test")
@@ -23,7 +23,7 @@ _SUBSTITUTES = 5  # a class of which six random clips are all unreadable has a p
 
 @dataclass(frozen=True)
 class Clip:
-    """One labelled clip: a video file, or the part of it between two times.
+    """One labelled clip: a video file, or the part of it between two times or two frames.
 
     Attributes:
         sample_id: A unique name that does not depend on where the data lie.
@@ -33,6 +33,8 @@ class Clip:
         start: Where the clip begins in the file, in seconds; None for the beginning.
         end: Where it ends; None for the end.
         split: ``train``, ``val`` or ``test``.
+        frame_range: Instead of start and end: the first frame and the one behind the last, counted in the whole video.
+        segment: What the clips share that were cut from one continuous action; empty where a clip stands for itself.
     """
 
     sample_id: str
@@ -42,6 +44,8 @@ class Clip:
     start: float | None = None
     end: float | None = None
     split: str = "train"
+    frame_range: tuple[int, int] | None = None
+    segment: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,11 @@ def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None =
     frames = torch.from_numpy(
         read_frames(
             clip.path,
-            partial(segment_indices, wanted=settings.frames, offset=offset),
+            partial(segment_frames, wanted=settings.frames, offset=offset),
             clip.start,
             clip.end,
             convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
+            frame_range=clip.frame_range,
         )
     )
     corner = transforms.crop_corner(frames.shape[1], frames.shape[2], settings.size, down, across)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def segment_indices(num_frames: int, wanted: int, offset: float) -> list[int]:
     """Take one frame from each of ``wanted`` equal parts of a clip, at the same place in each.
@@ -23,6 +25,29 @@ def segment_indices(num_frames: int, wanted: int, offset: float) -> list[int]:
         raise ValueError(f"Expected 0 <= offset < 1, got {offset}.")
     # min: (i + offset) n/T may round up to n in floating point where the offset is almost 1.
     return [min(int((part + offset) * num_frames / wanted), num_frames - 1) for part in range(wanted)]
+
+
+def segment_frames(times: np.ndarray, end: float, wanted: int, offset: float) -> list[int]:
+    """Take the frame that is shown at the same place in each of ``wanted`` equal parts of a clip's duration.
+
+    Where frames are evenly spaced, but for half a frame (files round times), this is `segment_indices`.
+
+    Args:
+        times: When the clip's frames begin, rising.
+        end: When the last one ends.
+        wanted: How many to take.
+        offset: Place within a part, 0 <= offset < 1.
+
+    Returns:
+        Indices that never fall, each in 0..len(times)-1.
+    """
+    by_count = segment_indices(len(times), wanted, offset)
+    spacing = (times[-1] - times[0]) / max(len(times) - 1, 1)
+    if np.abs(times - np.linspace(times[0], times[-1], len(times))).max() <= spacing / 2:
+        return by_count
+    moments = times[0] + (np.arange(wanted) + offset) * ((end - times[0]) / wanted)
+    # The frame shown is the last one that has begun.
+    return (np.searchsorted(times, moments, side="right") - 1).tolist()
 
 
 def uniform_indices(num_frames: int, wanted: int) -> list[int]:

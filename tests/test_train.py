@@ -273,7 +273,7 @@ def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_pat
     built: list = []
     monkeypatch.setattr(train, "RunTrainer", OnlyBuild)
     # The data sets themselves are not here: their class lists are.
-    for data in ("UCF101", "DriverClips"):
+    for data in ("UCF101", "DriverClips", "DriveAndAct"):
         monkeypatch.setattr(f"datamodules.{data}.class_names", [f"class{i}" for i in range(12)], raising=False)
         monkeypatch.setattr(f"datamodules.{data}.num_classes", 12, raising=False)
     train.main(["fit", "--config", str(path), "--wandb.mode", "disabled", "--trainer.accelerator", "cpu",

@@ -46,7 +46,7 @@ def write(folder, kind, **changes):
 def test_same_frames_as_decoding_all(tmp_path, kind, wanted):
     path = write(tmp_path, kind)
     every = decode_all(path)
-    frames = read_frames(path, lambda count: uniform_indices(count, wanted))
+    frames = read_frames(path, lambda times, end: uniform_indices(len(times), wanted))
     assert frames.dtype == np.uint8
     assert numbers_of(frames) == uniform_indices(40, wanted)
     assert np.array_equal(frames, every[uniform_indices(40, wanted)])
@@ -57,7 +57,7 @@ def test_part_between_two_times(tmp_path, kind):
     # At 25 frames per second frames 10..19 are shown at 0.40, 0.44 ... 0.76 s.
     path = write(tmp_path, kind)
     counts = []
-    frames = read_frames(path, lambda count: counts.append(count) or range(count), start=0.4, end=0.8)
+    frames = read_frames(path, lambda times, end: counts.append(len(times)) or range(len(times)), start=0.4, end=0.8)
     assert numbers_of(frames) == list(range(10, 20))
     assert counts == [10]
     assert numbers_of(read_frames(path, [0, -1 + 10], start=1.2)) == [30, 39]
@@ -66,12 +66,12 @@ def test_part_between_two_times(tmp_path, kind):
 
 def test_part_shorter_than_a_frame_is_the_frame_shown_then(tmp_path):
     path = write(tmp_path, "h264.mp4")
-    assert numbers_of(read_frames(path, lambda count: range(count), start=0.41, end=0.43)) == [10]
+    assert numbers_of(read_frames(path, lambda times, end: range(len(times)), start=0.41, end=0.43)) == [10]
 
 
 def test_part_may_end_a_little_behind_the_video_but_not_far(tmp_path):
     path = write(tmp_path, "h264.mp4")
-    assert numbers_of(read_frames(path, lambda count: range(count), start=1.5, end=2.0)) == [38, 39]
+    assert numbers_of(read_frames(path, lambda times, end: range(len(times)), start=1.5, end=2.0)) == [38, 39]
     with pytest.raises(UnreadableClip, match=r"until 5 s, the video ends at 1\.60 s"):
         read_frames(path, [0], start=1.5, end=5.0)
     with pytest.raises(UnreadableClip, match=r"from 3 s on, the video ends at 1\.60 s"):
@@ -82,7 +82,7 @@ def test_part_may_end_a_little_behind_the_video_but_not_far(tmp_path):
 def test_part_between_two_frames(tmp_path, kind):
     path = write(tmp_path, kind)
     counts = []
-    frames = read_frames(path, lambda count: counts.append(count) or range(count), frame_range=(10, 20))
+    frames = read_frames(path, lambda times, end: counts.append(len(times)) or range(len(times)), frame_range=(10, 20))
     assert numbers_of(frames) == list(range(10, 20))
     assert counts == [10]
     assert numbers_of(read_frames(path, [0, 9, 3], frame_range=(30, 40))) == [30, 39, 33]
@@ -102,7 +102,7 @@ def test_part_in_seconds_or_in_frames(tmp_path):
 
 def test_short_clip_repeats_frames(tmp_path):
     path = write(tmp_path, "mpeg4.avi", num_frames=3)
-    assert numbers_of(read_frames(path, lambda count: uniform_indices(count, 6))) == [0, 0, 1, 1, 2, 2]
+    assert numbers_of(read_frames(path, lambda times, end: uniform_indices(len(times), 6))) == [0, 0, 1, 1, 2, 2]
 
 
 def test_indices_out_of_range(tmp_path):
@@ -127,7 +127,7 @@ def test_header_with_too_few_frames(tmp_path):
 def test_packets_that_are_not_frames(tmp_path, monkeypatch, promised):
     path = write(tmp_path, "mpeg4.avi")
     monkeypatch.setattr(decoding, "count_packets", lambda *_: Timeline(np.arange(promised) / 25, promised / 25))
-    frames = read_frames(path, lambda count: uniform_indices(count, 16))
+    frames = read_frames(path, lambda times, end: uniform_indices(len(times), 16))
     assert numbers_of(frames) == uniform_indices(40, 16)
 
 
@@ -147,7 +147,7 @@ def test_truncated(tmp_path, kind, options):
     images = [numbered_frame(i % 50, 160, 120) for i in range(100)]
     path = truncate(write(tmp_path, kind, images=images, **options), 0.6)
     with pytest.raises(UnreadableClip, match=r"truncated: expected \d+ frames, the file holds \d+") as caught:
-        read_frames(path, lambda count: uniform_indices(count, 4))
+        read_frames(path, lambda times, end: uniform_indices(len(times), 4))
     assert caught.value.path == str(path)
     # What lies well before the cut is still there.
     assert numbers_of(read_frames(path, range(5), start=0.4, end=0.6)) == list(range(10, 15))
@@ -264,7 +264,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     path = write(tmp_path, "mpeg4.avi", images=images)
     one_frame = 320 * 240 * 3
     tracemalloc.start()
-    frames = read_frames(path, lambda count: range(count), convert=lambda frame: frame[::60, ::60].copy())
+    frames = read_frames(path, lambda times, end: range(len(times)), convert=lambda frame: frame[::60, ::60].copy())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert frames.shape == (150, 4, 6, 3)
@@ -278,7 +278,9 @@ def test_real_clips_equal_decoding_all(shared):
     for path in sorted((shared / "clips" / "ucf101_like").glob("*/*.avi"))[::60]:
         every = decode_all(path)
         chosen = uniform_indices(len(every), 16)
-        assert np.array_equal(read_frames(path, lambda count: uniform_indices(count, 16)), every[chosen]), path
+        assert np.array_equal(read_frames(path, lambda times, end: uniform_indices(len(times), 16)), every[chosen]), (
+            path
+        )
 
 
 # Cut short or emptied, although the decoder finds some frames without complaint.
@@ -297,7 +299,7 @@ def test_hard_clips(shared):
         facts = found["av"]
         path = shared / "hard_clips" / name
         if facts.get("n") and "dec_err" not in facts and name not in CUT:
-            frames = read_frames(path, lambda count: uniform_indices(count, 4))
+            frames = read_frames(path, lambda times, end: uniform_indices(len(times), 4))
             readable += 1
             assert frames.shape[0] == 4, name
         else:
