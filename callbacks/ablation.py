@@ -17,14 +17,15 @@ class _Ablation(Analysis):
     command: ClassVar[str] = "ablate"
     kind: ClassVar[str]
 
-    def __init__(self, stack: int = 8, batch_size: int | None = None) -> None:
+    def __init__(self, largest_stack: int | None = None, batch_size: int | None = None) -> None:
         """Set up the ablation.
 
         Args:
-            stack: How many variants of a batch run as one; more takes more memory, scores do not depend on it.
+            largest_stack: The most variants of a batch to run as one; by default as many as the memory allows. Scores
+                do not depend on it.
             batch_size: Clips per batch; the data module's if not given.
         """
-        self.stack = stack
+        self.largest_stack = largest_stack
         self.batch_size = batch_size
 
     def analyse(self, context: Context) -> None:
@@ -36,7 +37,7 @@ class _Ablation(Analysis):
             [clip.sample_id for clip in clips],
             lambda places: context.batches(context.split, places, self.batch_size),
             ranks=context.ranks,
-            stack=self.stack,
+            largest_stack=self.largest_stack,
             overwrite=context.overwrite,
             provenance={
                 "split": context.split,

@@ -41,12 +41,14 @@ class Attended:
         places: Place of each head that exists among those that the site was built with; None where all exist or where
             a removed head leaves no residual behind.
         normalised: The tokens after the site's LayerNorm, (B, N, D), where the skip path reads them too (MViTv2).
+        class_only: Whether these are the heads at the class tokens' positions alone, see `Layer.attend_class`.
     """
 
     heads: Tensor
     residual: Tensor | None = None
     places: tuple[int, ...] | None = None
     normalised: Tensor | None = None
+    class_only: bool = False
 
     def gated(self, gate: Tensor) -> Attended:
         """Multiply each head by its gate, (h,) or one row per clip (B, h)."""
@@ -134,6 +136,30 @@ class Layer(nn.Module, ABC):
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         """Delete the parameters of the heads at these positions of the site."""
 
+    def attend_class(self, state: TokenState, site: str) -> Attended:
+        """Compute the heads of the last site where nothing will be read but class tokens, in evaluation mode.
+
+        A family whose classifier reads these alone overrides this to compute no others. `project` then returns, and
+        `contribution` refers to, a state of class tokens alone.
+        """
+        return self.attend(state, site)
+
+    def resume(self, state: TokenState, place: int = 0, class_only: bool = False) -> TokenState:
+        """Run what follows inside the layer: the sites from ``place`` on, then the MLP.
+
+        Args:
+            state: Before that site, or before the MLP where no site is left.
+            place: How many sites have run.
+            class_only: Whether only class tokens are read of what comes out, so that no others need be computed.
+        """
+        sites = self.sites
+        for number in range(place, len(sites)):
+            name = sites[number].name
+            last = class_only and number + 1 == len(sites)
+            attended = self.attend_class(state, name) if last else self.attend(state, name)
+            state = self.project(state, name, attended)
+        return self.mlp_step(state.only_class_tokens() if class_only else state)
+
     def shortcut(self, state: TokenState) -> TokenState:
         """Return what is left of the layer when it is ablated: the identity, except where it changes the grid."""
         return state
@@ -162,10 +188,12 @@ class Backbone(nn.Module, ABC):
         input_spec: The clips that it was built for.
         depth: Number of layers it was built with. Layer indices are always the original ones, 0..depth-1.
         record: Normalisation, class names and origin of the weights.
+        reads_class_tokens: Whether `classify` reads class tokens alone.
     """
 
     family: str
     config: Any
+    reads_class_tokens: bool = False
     _mean: Tensor
     _std: Tensor
 
@@ -280,6 +308,22 @@ class Backbone(nn.Module, ABC):
                 continue
             state = layer.shortcut(state) if index in skip else layer(state, gates, observer)
         return state
+
+    def readout(self, state: TokenState, start: int = 0) -> Tensor:
+        """Return the logits from a state before layer ``start``: `run` and `classify`, without what nobody reads.
+
+        Where `classify` reads class tokens alone, the last layer computes no others. Needs evaluation mode. The logits
+        are those of `run` and `classify` but for rounding.
+        """
+        last = self.last_read_layer()
+        if last is None or start > last:
+            return self.classify(self.run(state, start))
+        state = self.enter(last, self.run(state, start, last))
+        return self.classify(self.layer_modules()[last].resume(state, class_only=True))
+
+    def last_read_layer(self) -> int | None:
+        """Return the last layer that exists if only its class tokens are read; None where all tokens are."""
+        return max(self.layer_modules(), default=None) if self.reads_class_tokens else None
 
     def forward(
         self,

@@ -102,8 +102,20 @@ class MViTLayer(Layer):
             observer.site(self.index, site).attention = weights.unsqueeze(1)
         return attended if self.block.project is None else replace(attended, normalised=normalised)
 
+    def attend_class(self, state: TokenState, site: str) -> Attended:
+        normalised = self.block.norm1(state.tokens)
+        attended = self.block.attn.attend_class(normalised)
+        return attended if self.block.project is None else replace(attended, normalised=normalised)
+
     def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
         update = self.block.attn.project(attended.merged())
+        if attended.class_only:
+            # Pooling leaves class tokens as they are.
+            state = state.only_class_tokens()
+            if self.block.project is not None:
+                assert attended.normalised is not None
+                state = state.with_tokens(self.block.project(attended.normalised[:, :1]))
+            return state.with_tokens(state.tokens + update)
         skipped = self._skip_path(state, attended.normalised)
         return skipped.with_tokens(skipped.tokens + self.block.stochastic_depth(update))
 
@@ -157,6 +169,7 @@ class MViT(Backbone):
     """MViTv2; every layer can be removed but those that change the grid or the width."""
 
     family = "mvit"
+    reads_class_tokens = True
     config: MViTConfig
 
     def __init__(self, config: MViTConfig, record: ModelRecord | None = None) -> None:

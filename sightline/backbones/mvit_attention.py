@@ -115,12 +115,10 @@ class MultiscaleAttention(nn.Module):
         Returns:
             What the site has computed, the keys (B, h, 1 + M, d), and the weights (B, h, 1 + N', 1 + M) or None.
         """
-        grid, h, d = self.shape.grid, len(self.heads), self.head_width
+        h, d = len(self.heads), self.head_width
         q, k, v = self.qkv(x).split((self.query_heads * d, h * d, h * d), dim=-1)
-        q_class, q_patches = self.pool_q(q, grid)
-        keys, values = (
-            torch.cat(pool(part, grid), dim=1).transpose(1, 2) for pool, part in ((self.pool_k, k), (self.pool_v, v))
-        )
+        q_class, q_patches = self.pool_q(q, self.shape.grid)
+        keys, values = self._pooled(k, v)
         residual = F.pad(q_patches, (0, 0, 0, 0, 1, 0))  # the class token gets none
         if self.places is not None:
             places = torch.tensor(self.places, dtype=torch.long, device=x.device)
@@ -130,6 +128,27 @@ class MultiscaleAttention(nn.Module):
         if self.residual_follows_head:
             return Attended(heads + residual), keys, weights
         return Attended(heads, residual, self.places), keys, weights
+
+    def attend_class(self, x: Tensor) -> Attended:
+        """Attend from the class token alone, which knows no relative positions and gets no residual; x as above."""
+        h, d = len(self.heads), self.head_width
+        queries = self.query_heads * d
+        weight, bias = self.qkv.weight, self.qkv.bias
+        k, v = F.linear(x, weight[queries:], bias[queries:]).chunk(2, dim=-1)
+        keys, values = self._pooled(k, v)
+        q = F.linear(x[:, :1], weight[:queries], bias[:queries]).view(x.shape[0], 1, self.query_heads, d)
+        q = self.pool_q.norm_act(q if self.places is None else q[:, :, list(self.places)])
+        out = attention(q.transpose(1, 2), keys, values).transpose(1, 2) if h else q
+        residual = None if self.residual_follows_head else out.new_zeros(x.shape[0], 1, self.query_heads, d)
+        return Attended(out, residual, self.places if residual is not None else None, class_only=True)
+
+    def _pooled(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool keys and values, (B, 1 + N, h * d) -> (B, h, 1 + M, d)."""
+        (k_class, k_patches), (v_class, v_patches) = (
+            pool(part, self.shape.grid) for pool, part in ((self.pool_k, k), (self.pool_v, v))
+        )
+        keys = torch.cat((k_class, k_patches), dim=1).transpose(1, 2)
+        return keys, torch.cat((v_class, v_patches), dim=1).transpose(1, 2)
 
     def _attend(
         self, queries: Tensor, patches: Tensor, keys: Tensor, values: Tensor, stepwise: bool

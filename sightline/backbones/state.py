@@ -35,6 +35,10 @@ class TokenState:
         """Return the same state with other tokens of the same number and meaning."""
         return replace(self, tokens=tokens)
 
+    def only_class_tokens(self) -> TokenState:
+        """Return the class tokens without the patches."""
+        return TokenState(self.tokens[:, : self.class_tokens], grid=None, class_tokens=self.class_tokens)
+
     def require_grid(self, who: str) -> tuple[int, int, int]:
         """Return the grid, or raise ValueError where tokens were dropped and ``who`` needs a dense grid."""
         if self.grid is None:

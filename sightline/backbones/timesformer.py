@@ -105,12 +105,22 @@ class DividedLayer(JointLayer):
             places = state.tokens[:, 1:].unflatten(1, grid).transpose(1, 2)  # (B, S, T, D)
             x = self.temporal_norm1(places)
             return Attended(self.temporal_attn.attend(x, self.index, site, observer, None))
+        return Attended(self.attn.attend(self._frames(state), self.index, site, observer, None))
+
+    def attend_class(self, state: TokenState, site: str) -> Attended:
+        return Attended(self.attn.attend_first(self._frames(state), None), class_only=True)
+
+    def _frames(self, state: TokenState) -> Tensor:
+        """Normalise the tokens for spatial attention, each frame with its copy of the class token, (B, T, 1 + S, D)."""
+        grid = _frames_and_places(state)
         x = self.norm1(state.tokens)
         class_copies = x[:, None, :1].expand(-1, grid[0], -1, -1)
-        x = torch.cat((class_copies, x[:, 1:].unflatten(1, grid)), dim=2)  # (B, T, 1 + S, D)
-        return Attended(self.attn.attend(x, self.index, site, observer, None))
+        return torch.cat((class_copies, x[:, 1:].unflatten(1, grid)), dim=2)
 
     def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
+        if attended.class_only:
+            state = state.only_class_tokens()
+            return state.with_tokens(state.tokens + self.attn.proj(attended.merged()).mean(dim=1, keepdim=True))
         grid = t, s = _frames_and_places(state)
         class_token, patches = state.tokens[:, :1], state.tokens[:, 1:].unflatten(1, grid)
         if site == TEMPORAL:
@@ -132,11 +142,21 @@ class DividedLayer(JointLayer):
         # As in the official code, stochastic depth drops single places here and single frames in spatial attention.
         return self.temporal_fc(self.drop_path(update.flatten(0, 1)).view_as(update))
 
+    def _temporal_weight(self, position: int) -> Tensor:
+        """Return what turns one temporal head into its part of the update, (D, d)."""
+        merged = self._merged.of(self.temporal_attn.proj, self.temporal_fc)
+        if merged is None:
+            return self.temporal_fc.weight @ self.temporal_attn.output_weight(position)
+        d = self.temporal_attn.head_width
+        return merged[0][:, position * d : (position + 1) * d]
+
     def contribution(self, state: TokenState, site: str, attended: Attended, position: int) -> Tensor:
-        t, s = _frames_and_places(state)
         head = attended.heads[:, :, position]
+        if attended.class_only:
+            return F.linear(head.mean(dim=1, keepdim=True), self.attn.output_weight(position))
+        t, s = _frames_and_places(state)
         if site == TEMPORAL:
-            weight = self.temporal_fc.weight @ self.temporal_attn.output_weight(position)
+            weight = self._temporal_weight(position)
             patches = F.linear(head, weight).unflatten(1, (s, t)).transpose(1, 2).flatten(1, 2)
             return F.pad(patches, (0, 0, 1, 0))  # nothing for the class token
         update = F.linear(head, self.attn.output_weight(position)).unflatten(1, (t, 1 + s))
@@ -165,6 +185,7 @@ class TimeSformer(BlockStack):
     """TimeSformer: patches of single frames, a class token, learned positions of place and frame."""
 
     family = "timesformer"
+    reads_class_tokens = True
     config: TimeSformerConfig
 
     def __init__(self, config: TimeSformerConfig, record: ModelRecord | None = None) -> None:

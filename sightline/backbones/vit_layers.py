@@ -74,6 +74,15 @@ class SelfAttention(nn.Module):
             observer.site(layer, site).keys = k.unflatten(0, (b, g))
         return out.transpose(1, 2).reshape(b, g * n, h, d)
 
+    def attend_first(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return H_h of every head at the first token of each group, (B, G, h, d), from x and mask as in `attend`."""
+        b, g, n, _ = x.shape
+        h, d = len(self.heads), self.head_width
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :, :1], weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
+        kv = F.linear(x, weight[h * d :], bias[h * d :]).view(b * g, n, 2, h, d).permute(2, 0, 3, 1, 4)
+        return attention(q, kv[0], kv[1], mask).reshape(b, g, h, d)
+
     def output_weight(self, position: int) -> Tensor:
         """Return the part (D, d) of the output projection's weight that reads one head."""
         return self.proj.weight[:, position * self.head_width : (position + 1) * self.head_width]
@@ -118,7 +127,12 @@ class JointLayer(Layer):
         x = self.norm1(state.tokens).unsqueeze(1)
         return Attended(self.attn.attend(x, self.index, site, observer, mask))
 
+    def attend_class(self, state: TokenState, site: str) -> Attended:
+        mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
+        return Attended(self.attn.attend_first(self.norm1(state.tokens).unsqueeze(1), mask), class_only=True)
+
     def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
+        state = state.only_class_tokens() if attended.class_only else state
         return state.with_tokens(state.tokens + self.drop_path(self.attn.proj(attended.merged())))
 
     def contribution(self, state: TokenState, site: str, attended: Attended, position: int) -> Tensor:

@@ -2,20 +2,23 @@
 
 The base states are computed once. A unit in layer l changes only what follows, so a variant starts where it departs
 from the base: a layer at its end, a head at the end of its site, where its contribution through the output projection
-(which is affine in the heads) is subtracted. Variants that have left the same layer run stacked along the batch.
+(which is affine in the heads) is subtracted. The variants of a layer, its heads and the layer itself, run stacked along
+the batch. Where the classifier reads class tokens alone, the last layer computes no others.
 
 Works through the backbone contract alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sightline.backbones import Backbone, Layer, TokenState
+from sightline.backbones import Attended, Backbone, Layer, TokenState
+from sightline.relevance.memory import StackSize
 from sightline.types import Unit
 
 # Stands for "nothing was ablated in this layer"; never the name of a real site.
@@ -38,9 +41,24 @@ class AblatedLogits:
     control: Tensor
 
 
+@dataclass(frozen=True)
+class _Variant:
+    """A batch with one unit of a layer ablated.
+
+    Attributes:
+        unit: What is ablated.
+        place: How many sites of the layer have run; None where the layer is through.
+        state: Where the variant stands.
+    """
+
+    unit: Unit
+    place: int | None
+    state: TokenState
+
+
 @torch.no_grad()
 def ablated_logits(
-    backbone: Backbone, clips: Tensor, units: Sequence[Unit], *, stack: int = 8, control: bool = False
+    backbone: Backbone, clips: Tensor, units: Sequence[Unit], *, stack: StackSize | None = None, control: bool = False
 ) -> AblatedLogits:
     """Return the logits of a batch with each unit ablated in turn.
 
@@ -48,26 +66,33 @@ def ablated_logits(
         backbone: In evaluation mode.
         clips: (B, 3, T, H, W).
         units: Layers and heads to ablate.
-        stack: How many variants of the batch run as one; memory grows with it, results do not depend on it.
+        stack: How many variants of the batch run as one, which results do not depend on; calls that share it measure
+            memory once.
         control: Also compute the variants in which nothing is ablated.
 
     Raises:
-        ValueError: If a unit does not exist, ``stack`` is below 1, or the backbone is in training mode.
+        ValueError: If a unit does not exist or the backbone is in training mode.
     """
-    _check(backbone, units, stack)
+    size = StackSize() if stack is None else stack
+    _check(backbone, units)
     wanted = set(units)
-    modules = backbone.layer_modules()
+    if control:
+        wanted |= {Unit(index, CONTROL) for index in backbone.layer_modules()}
+    modules, last_read = backbone.layer_modules(), backbone.last_read_layer()
     logits: dict[Unit, Tensor] = {}
     state = backbone.embed(clips)
     for index in range(backbone.depth):
         state = backbone.enter(index, state)
         if index in modules:
-            rest = _RestOfModel(backbone, index + 1, stack, logits)
-            state = _walk_layer(modules[index], state, wanted, rest, control)
-            rest.flush()
+            walk = _Walk(modules[index], wanted, index == last_read)
+            rest = _RestOfModel(backbone, modules[index], size, index == last_read)
+            for variant in walk.variants(state):
+                logits.update(rest.add(variant))
+            logits.update(rest.flush())
+            state = walk.state
     base = backbone.classify(state)
-    floor = [logits[Unit(index, CONTROL)] for index in modules] if control else []
     none = base.new_empty(0, *base.shape)
+    floor = [logits[Unit(index, CONTROL)] for index in modules] if control else []
     return AblatedLogits(
         base=base,
         units=torch.stack([logits[unit] for unit in units]) if units else none,
@@ -75,69 +100,103 @@ def ablated_logits(
     )
 
 
-def _walk_layer(layer: Layer, state: TokenState, wanted: set[Unit], rest: _RestOfModel, control: bool) -> TokenState:
-    """Send every wanted variant of a layer to the rest of the model; return the unablated state after the layer."""
-    if Unit(layer.index) in wanted:
-        rest.add(Unit(layer.index), layer.shortcut(state))
-    for place, site in enumerate(layer.sites):
-        attended = layer.attend(state, site.name)
-        after = layer.project(state, site.name, attended)
-        for position, head in enumerate(site.heads):
-            unit = Unit(layer.index, site.name, head)
-            measure_floor = control and place == 0 and position == 0
-            if unit not in wanted and not measure_floor:
-                continue
-            removed = after.tokens - layer.contribution(state, site.name, attended, position)
-            if unit in wanted:
-                rest.add(unit, _finish(layer, place + 1, after.with_tokens(removed)))
-            if measure_floor:
-                # Taken out and put back: what stays is the rounding that every variant suffers.
-                restored = removed + layer.contribution(state, site.name, attended, position)
-                rest.add(Unit(layer.index, CONTROL), _finish(layer, place + 1, after.with_tokens(restored)))
-        state = after
-    state = layer.mlp_step(state)
-    if control and not any(site.heads for site in layer.sites):
-        rest.add(Unit(layer.index, CONTROL), state)
-    return state
+class _Walk:
+    """One layer, walked once with nothing ablated; on the way the wanted variants branch off.
+
+    Attributes:
+        state: The unablated state after the layer, once all variants were taken.
+    """
+
+    def __init__(self, layer: Layer, wanted: set[Unit], class_only: bool) -> None:
+        self.layer = layer
+        self.wanted = wanted
+        self.class_only = class_only
+        self.state: TokenState
+
+    def variants(self, state: TokenState) -> Iterator[_Variant]:
+        layer, sites = self.layer, self.layer.sites
+        if Unit(layer.index) in self.wanted:
+            yield _Variant(Unit(layer.index), None, layer.shortcut(state))
+        control = Unit(layer.index, CONTROL)
+        restore = control in self.wanted
+        for place, site in enumerate(sites):
+            last = self.class_only and place + 1 == len(sites)
+            attended = layer.attend_class(state, site.name) if last else layer.attend(state, site.name)
+            after = layer.project(state, site.name, attended)
+            for position, head in enumerate(site.heads):
+                unit = Unit(layer.index, site.name, head)
+                if unit in self.wanted:
+                    yield _Variant(unit, place + 1, self._without(after, state, attended, site.name, position))
+                if restore:
+                    # Taken out and put back: what stays is the rounding that every variant suffers.
+                    removed = self._without(after, state, attended, site.name, position)
+                    back = removed.tokens + layer.contribution(state, site.name, attended, position)
+                    yield _Variant(control, place + 1, removed.with_tokens(back))
+                    restore = False
+            state = after
+        if restore:  # no head is left to take out
+            yield _Variant(control, len(sites), state)
+        self.state = layer.mlp_step(state)
+
+    def _without(
+        self, after: TokenState, state: TokenState, attended: Attended, site: str, position: int
+    ) -> TokenState:
+        return after.with_tokens(after.tokens - self.layer.contribution(state, site, attended, position))
 
 
-def _finish(layer: Layer, place: int, state: TokenState) -> TokenState:
-    """Run what follows inside a layer: the sites from ``place`` on, then the MLP."""
-    for site in layer.sites[place:]:
-        state = layer.project(state, site.name, layer.attend(state, site.name))
-    return layer.mlp_step(state)
-
-
-@dataclass
 class _RestOfModel:
-    """Collects variants that stand before layer ``start`` and runs what follows on a stack of them."""
+    """Collects variants of a layer and runs what follows on a stack of them."""
 
-    backbone: Backbone
-    start: int
-    size: int
-    logits: dict[Unit, Tensor]
-    waiting: list[tuple[Unit, TokenState]] = field(default_factory=list)
+    def __init__(self, backbone: Backbone, layer: Layer, size: StackSize, class_only: bool) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.size = size
+        self.class_only = class_only
+        self.waiting: list[_Variant] = []
 
-    def add(self, unit: Unit, state: TokenState) -> None:
-        self.waiting.append((unit, state))
-        if len(self.waiting) == self.size:
-            self.flush()
+    def add(self, variant: _Variant) -> dict[Unit, Tensor]:
+        """Take a variant; return the logits of those that it made a full stack with."""
+        self.waiting.append(variant)
+        tokens = variant.state.tokens
+        full = len(self.waiting) >= self.size.of(self.layer.index, len(tokens), tokens.device)
+        return self.flush() if full else {}
 
-    def flush(self) -> None:
-        if not self.waiting:
-            return
-        stacked = TokenState.stack([state for _, state in self.waiting])
-        out = self.backbone.classify(self.backbone.run(stacked, self.start))
-        for (unit, _), part in zip(self.waiting, out.chunk(len(self.waiting)), strict=True):
-            self.logits[unit] = part
-        self.waiting = []
+    def flush(self) -> dict[Unit, Tensor]:
+        """Return the logits of all that wait."""
+        waiting, self.waiting = self.waiting, []
+        return self._run(waiting) if waiting else {}
+
+    def _run(self, variants: list[_Variant]) -> dict[Unit, Tensor]:
+        with self.size.measured(self.layer.index, variants[0].state.batch):
+            try:
+                return self._logits(variants)
+            except torch.OutOfMemoryError:
+                if len(variants) == 1:
+                    raise
+        # Outside of the handler, whose traceback would keep the tensors alive.
+        self.size.halve(self.layer.index)
+        torch.cuda.empty_cache()
+        half = len(variants) // 2
+        return self._run(variants[:half]) | self._run(variants[half:])
+
+    def _logits(self, variants: list[_Variant]) -> dict[Unit, Tensor]:
+        at_place: dict[int | None, list[_Variant]] = defaultdict(list)
+        for variant in variants:
+            at_place[variant.place].append(variant)
+        through = []
+        for place, those in at_place.items():
+            state = TokenState.stack([variant.state for variant in those])
+            if place is not None:
+                state = self.layer.resume(state, place, self.class_only)
+            through.append(state.only_class_tokens() if self.class_only else state)
+        out = self.backbone.readout(TokenState.stack(through), self.layer.index + 1)
+        units = [variant.unit for those in at_place.values() for variant in those]
+        return dict(zip(units, out.chunk(len(units)), strict=True))
 
 
-def _check(backbone: Backbone, units: Sequence[Unit], stack: int) -> None:
+def _check(backbone: Backbone, units: Sequence[Unit]) -> None:
     if backbone.training:
         raise ValueError("Ablation needs the backbone in evaluation mode; call backbone.eval() first.")
-    if stack < 1:
-        raise ValueError(f"stack must be at least 1, got {stack}.")
     known = set(backbone.units("layers")) | set(backbone.units("heads"))
     unknown = [unit for unit in units if unit not in known]
     if unknown:

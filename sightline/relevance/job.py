@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from sightline.backbones import Backbone
 from sightline.ranks import Ranks
 from sightline.relevance.ablation import ablated_logits
+from sightline.relevance.memory import StackSize
 from sightline.relevance.scores import score
 from sightline.relevance.table import Progress, ScoreTable, rows_of
 from sightline.types import ClipBatch, Unit
@@ -27,7 +28,7 @@ def score_split(
     batches: Callable[[list[int]], Iterable[ClipBatch]],
     *,
     ranks: Ranks | None = None,
-    stack: int = 8,
+    largest_stack: int | None = None,
     overwrite: bool = False,
     provenance: dict[str, Any] | None = None,
     seconds_per_part: float = SECONDS_PER_PART,
@@ -43,7 +44,7 @@ def score_split(
         sample_ids: Names of all samples of the split.
         batches: Gives an iterable of batches of the samples at these places.
         ranks: The processes that share the work.
-        stack: Variants of a batch that run as one.
+        largest_stack: The most variants of a batch to run as one; by default as many as the memory allows.
         overwrite: Replace a table made with other settings.
         provenance: What else the manifest shall say.
         seconds_per_part: How long to collect scores before they are written.
@@ -64,7 +65,7 @@ def score_split(
     mine = todo[ranks.rank :: ranks.world]
 
     def work() -> None:
-        _score_samples(backbone, table, batches(mine), len(mine), ranks, stack, seconds_per_part)
+        _score_samples(backbone, table, batches(mine), len(mine), ranks, StackSize(largest_stack), seconds_per_part)
 
     ranks.together(work)
     ranks.together(lambda: table.finish(sample_ids, provenance or {}), only_first=True)
@@ -76,7 +77,7 @@ def _score_samples(
     batches: Iterable[ClipBatch],
     total: int,
     ranks: Ranks,
-    stack: int,
+    stack: StackSize,
     seconds_per_part: float,
 ) -> None:
     units = backbone.units(table.settings.kind)
@@ -103,7 +104,7 @@ def _score_samples(
 
 
 def score_batch(
-    backbone: Backbone, batch: ClipBatch, units: Sequence[Unit], stack: int, control: bool = False
+    backbone: Backbone, batch: ClipBatch, units: Sequence[Unit], stack: StackSize, control: bool = False
 ) -> tuple[pa.Table, float | None]:
     """Score one batch: the rows of the table, and the noise floor if ``control`` asks for it."""
     device = next(backbone.parameters()).device

@@ -127,6 +127,46 @@ def test_contribution_is_what_zeroing_a_head_takes_away(backbone, clips):
 
 
 @torch.no_grad()
+def test_readout_is_run_and_classify(backbone, clips, logits):
+    for model in (backbone, backbone.without([backbone.depth - 1]), without_most_heads(backbone)):
+        expected = model(clips)
+        for start in range(backbone.depth + 1):
+            state = model.run(model.embed(clips), 0, start)
+            torch.testing.assert_close(model.readout(state, start), expected, **TOLERANCE)
+
+
+@torch.no_grad()
+def test_class_tokens_alone_have_the_heads_that_they_have_among_all(backbone, clips):
+    last = backbone.last_read_layer()
+    if last is None:  # all tokens are read
+        return
+    for model in (backbone, without_most_heads(backbone)):
+        layer, state = model.layer_modules()[last], model.run(model.embed(clips), 0, last)
+        for site in layer.sites[:-1]:
+            state = layer.project(state, site.name, layer.attend(state, site.name))
+        site = layer.sites[-1]
+        whole, alone = layer.attend(state, site.name), layer.attend_class(state, site.name)
+        after = layer.project(state, site.name, whole).only_class_tokens()
+        torch.testing.assert_close(layer.project(state, site.name, alone).tokens, after.tokens, **TOLERANCE)
+        for position in range(len(site.heads)):
+            expected = layer.contribution(state, site.name, whole, position)[:, :1]
+            found = layer.contribution(state, site.name, alone, position)
+            assert expected.abs().max() > 1e-3
+            torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+def without_most_heads(backbone: Backbone) -> Backbone:
+    """All but the second head of every site removed, and the last site's all gone but two."""
+    last = backbone.layers[-1]
+    units = [
+        Unit(index, name, head)
+        for index, name, heads in every_site(backbone)
+        for head in (heads[2:] if (index, name) == (last.index, last.sites[-1].name) else (heads[0], *heads[2:]))
+    ]
+    return backbone.without_heads(units)
+
+
+@torch.no_grad()
 def test_a_removed_layer_is_a_skipped_layer_and_really_gone(backbone, clips):
     total = sum(p.numel() for p in backbone.parameters())
     for info in backbone.layers:

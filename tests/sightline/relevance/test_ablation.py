@@ -3,6 +3,7 @@ import torch
 
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.job import score_batch
+from sightline.relevance.memory import StackSize
 from sightline.relevance.scores import score
 from sightline.types import Unit
 from tests.sightline.relevance.reference import logits_without
@@ -17,7 +18,7 @@ def test_stored_scores_equal_the_literal_definition(tiny_swin, tiny_clips, monke
     base = tiny_swin(tiny_clips)
     for kind in ("heads", "layers"):
         units = tiny_swin.units(kind)
-        rows, _ = score_batch(tiny_swin, batch, units, stack=3)
+        rows, _ = score_batch(tiny_swin, batch, units, StackSize(3))
         table = rows.to_pandas().set_index(["sample_id", "layer"] + (["head"] if kind == "heads" else []))
         assert len(table) == 3 * len(units)
         for unit in units:
@@ -37,9 +38,9 @@ def test_stored_scores_equal_the_literal_definition(tiny_swin, tiny_clips, monke
 
 def test_results_do_not_depend_on_stack_batch_or_order(tiny_swin, tiny_clips):
     units = tiny_swin.units("heads") + tiny_swin.units("layers")
-    whole = ablated_logits(tiny_swin, tiny_clips, units, stack=8)
+    whole = ablated_logits(tiny_swin, tiny_clips, units)
     for stack in (1, 3, 1000):
-        other = ablated_logits(tiny_swin, tiny_clips, units, stack=stack)
+        other = ablated_logits(tiny_swin, tiny_clips, units, stack=StackSize(stack))
         torch.testing.assert_close(other.units, whole.units, rtol=1e-5, atol=1e-5)
         assert torch.equal(other.base, whole.base)
     one_by_one = [ablated_logits(tiny_swin, tiny_clips[i : i + 1], units).units for i in range(3)]
@@ -92,7 +93,7 @@ def test_removed_layers_and_heads_are_passed_over(tiny_swin, tiny_clips):
 def test_wrong_requests_are_refused(tiny_swin, tiny_clips):
     with pytest.raises(ValueError, match="layer 9"):
         ablated_logits(tiny_swin, tiny_clips, [Unit(9)])
-    with pytest.raises(ValueError, match="at least 1"):
-        ablated_logits(tiny_swin, tiny_clips, [], stack=0)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        StackSize(0)
     with pytest.raises(ValueError, match="evaluation mode"):
         ablated_logits(tiny_swin.train(), tiny_clips, [])

@@ -8,6 +8,7 @@ import torch
 
 from sightline.ranks import Ranks
 from sightline.relevance import job
+from sightline.relevance.memory import StackSize
 from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
 
 NAMES = [f"clip{i}" for i in range(7)]
@@ -112,7 +113,7 @@ def test_several_processes_divide_the_samples(tmp_path, tiny_swin, expected, wor
         split = Split()
         served += [split]
         mine = list(range(7))[rank::world]
-        job._score_samples(tiny_swin, table, split.batches(mine), len(mine), Ranks(rank, world), 8, 0)
+        job._score_samples(tiny_swin, table, split.batches(mine), len(mine), Ranks(rank, world), StackSize(), 0)
     assert sorted(i for split in served for i in split.served) == list(range(7))
     table.finish(NAMES, {})
     assert_same(read_scores(table.folder, "heads"), expected)
@@ -122,7 +123,7 @@ def test_a_sample_in_two_parts_counts_once(tmp_path, tiny_swin, expected):
     table = make_table(tmp_path)
     table.begin()
     for _ in range(2):
-        job._score_samples(tiny_swin, table, Split().batches(list(range(7))), 7, Ranks(), 8, 0)
+        job._score_samples(tiny_swin, table, Split().batches(list(range(7))), 7, Ranks(), StackSize(), 0)
     table.finish(NAMES, {})
     assert_same(read_scores(table.folder, "heads"), expected)
 
@@ -169,7 +170,7 @@ def test_heads_and_layers_share_a_folder(tmp_path, tiny_swin):
 def test_missing_samples_are_not_passed_over(tmp_path, tiny_swin):
     table = make_table(tmp_path)
     table.begin()
-    job._score_samples(tiny_swin, table, Split().batches([0, 1]), 2, Ranks(), 8, 0)
+    job._score_samples(tiny_swin, table, Split().batches([0, 1]), 2, Ranks(), StackSize(), 0)
     with pytest.raises(RuntimeError, match="5 of 7 samples have no scores"):
         table.finish(NAMES, {})
 
