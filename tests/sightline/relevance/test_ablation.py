@@ -1,12 +1,14 @@
 import pytest
 import torch
 
+from sightline.backbones import build_backbone
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.job import score_batch
 from sightline.relevance.memory import StackSize
 from sightline.relevance.scores import score
 from sightline.types import Unit
-from tests.sightline.relevance.reference import logits_without
+from tests.conftest import DEMO_VARIANTS, randomise
+from tests.sightline.relevance.reference import literal_logits, logits_without
 
 # Probabilities; logits here are of order 1 and are sums of some hundred float32 products.
 TOLERANCE = 1e-5
@@ -34,6 +36,35 @@ def test_stored_scores_equal_the_literal_definition(tiny_swin, tiny_clips, monke
                 assert row["predicted"] == base[i].argmax().item()
                 assert row["label"] == labels[i].item()
                 assert row["group"] == "xyz"[i]
+
+
+def assert_literal(backbone, clips, units, monkeypatch) -> None:
+    found = ablated_logits(backbone, clips, units)
+    base = found.base.softmax(-1)
+    for unit, logits in zip(units, found.units, strict=True):
+        expected = literal_logits(backbone, clips, unit, monkeypatch).softmax(-1)
+        torch.testing.assert_close(logits.softmax(-1), expected, rtol=0, atol=TOLERANCE, msg=lambda m: f"{unit}: {m}")  # noqa: B023
+        assert (expected - base).abs().max() > 1e-4, f"{unit} does not matter, so that nothing was compared"
+
+
+@pytest.mark.parametrize("name", DEMO_VARIANTS)
+def test_every_unit_of_every_family_equals_the_literal_definition(name, monkeypatch):
+    backbone = randomise(build_backbone(name, 7))
+    spec = backbone.input_spec
+    shape = (2, 3, spec.frames, spec.height, spec.width)
+    clips = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    assert_literal(backbone, clips, backbone.units("heads") + backbone.units("layers"), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["video_swin_s", "timesformer_base", "mvit_v2_s", "vit_base_videomae"])
+def test_sampled_units_at_full_size_equal_the_literal_definition(name, monkeypatch):
+    backbone = randomise(build_backbone(name, 20))
+    clips = torch.randint(0, 256, (1, 3, 16, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    heads, layers = backbone.units("heads"), backbone.units("layers")
+    # In the middle and in the last layer; TimeSformer's heads there are of its two sites.
+    units = [heads[len(heads) // 2], heads[-1], heads[-len(heads) // backbone.depth], layers[backbone.depth // 2]]
+    assert_literal(backbone, clips, units, monkeypatch)
 
 
 def test_results_do_not_depend_on_stack_batch_or_order(tiny_swin, tiny_clips):
