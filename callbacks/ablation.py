@@ -10,6 +10,7 @@ import torch
 from callbacks.analysis import Analysis, Context
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.relevance.job import score_split
+from sightline.relevance.precision import Precision
 from sightline.relevance.table import ScoreTable, Settings
 
 
@@ -17,20 +18,26 @@ class _Ablation(Analysis):
     command: ClassVar[str] = "ablate"
     kind: ClassVar[str]
 
-    def __init__(self, largest_stack: int | None = None, batch_size: int | None = None) -> None:
+    def __init__(
+        self, largest_stack: int | None = None, batch_size: int | None = None, precision: Precision = "float32"
+    ) -> None:
         """Set up the ablation.
 
         Args:
             largest_stack: The most variants of a batch to run as one; by default as many as the memory allows. Scores
                 do not depend on it.
             batch_size: Clips per batch; the data module's if not given.
+            precision: float32, or tf32 or bf16, which are faster on a GPU and have a higher noise floor.
         """
         self.largest_stack = largest_stack
         self.batch_size = batch_size
+        self.precision: Precision = precision
 
     def analyse(self, context: Context) -> None:
         clips = context.data.clips(context.split)
-        settings = Settings(self.kind, weights_sha256(context.backbone), context.data.data_hash(context.split))
+        settings = Settings(
+            self.kind, weights_sha256(context.backbone), context.data.data_hash(context.split), self.precision
+        )
         score_split(
             context.backbone,
             ScoreTable(context.relevance_folder, settings),

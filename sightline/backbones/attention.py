@@ -17,8 +17,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale
         bias: Broadcasts to (B, h, n, m); boolean (true: may attend) or added to the logits.
         scale: 1 / sqrt(d) if None.
     """
-    if bias is not None and bias.requires_grad and q.device.type == "cpu":
+    learned = bias is not None and bias.requires_grad and q.device.type == "cpu"
+    if learned or q.is_meta:
         # No fused kernel takes a bias that is learned; PyTorch's fallback also looks for rows that are masked whole.
+        # On the meta device a pass only counts multiply-adds, of which the counters see none in a fused call.
         return attention_with_weights(q, k, v, bias, scale)[0]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sightline.backbones import Backbone, Observer
+from sightline.backbones import Backbone
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,27 @@ def percent_change(value: float, reference: float) -> float:
 
 def count_cost(backbone: Backbone) -> Cost:
     """Count parameters and the multiply-adds of one clip, without touching the backbone (about half a second)."""
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
-    with counter:
-        _meta_forward(backbone)
-    # PyTorch counts a multiply-add as two operations, the literature on video transformers as one.
-    return Cost(sum(p.numel() for p in backbone.parameters()), counter.get_total_flops() // 2)
+    macs = count_macs(backbone, lambda twin, clips: twin(clips))
+    return Cost(sum(p.numel() for p in backbone.parameters()), macs)
 
 
 @torch.no_grad()
-def _meta_forward(backbone: Backbone) -> None:
-    """Run one clip through a copy without data, in evaluation mode."""
+def count_macs(backbone: Backbone, run: Callable[[Backbone, Tensor], object], clips: int = 1) -> int:
+    """Count the multiply-adds of anything that is run with a backbone.
+
+    Args:
+        backbone: Stays as it is.
+        run: Called with a copy in evaluation mode and a batch, both on the meta device.
+        clips: Clips of that batch.
+    """
     twin = _meta_copy(backbone).eval()
     spec = backbone.input_spec
-    clips = torch.empty(1, 3, spec.frames, spec.height, spec.width, dtype=torch.uint8, device="meta")
-    twin(clips, observer=Observer(attention=True))
+    batch = torch.empty(clips, 3, spec.frames, spec.height, spec.width, dtype=torch.uint8, device="meta")
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
+    with counter:
+        run(twin, batch)
+    # PyTorch counts a multiply-add as two operations, the literature on video transformers as one.
+    return counter.get_total_flops() // 2
 
 
 def _meta_copy(backbone: Backbone) -> Backbone:

@@ -13,6 +13,7 @@ from sightline.backbones import Backbone
 from sightline.ranks import Ranks
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.memory import StackSize
+from sightline.relevance.precision import Precision, forward_precision
 from sightline.relevance.scores import score
 from sightline.relevance.table import Progress, ScoreTable, rows_of
 from sightline.types import ClipBatch, Unit
@@ -84,17 +85,19 @@ def _score_samples(
     rows: list[pa.Table] = []
     part = Progress()
     written = time.monotonic()
-    first = True
+    first, evaluations = True, 0
     title = f"Ablating {len(units)} {table.settings.kind}" + (f" (rank 0 of {ranks.world})" if ranks.world > 1 else "")
     with tqdm(total=total, desc=title, unit="clip", disable=ranks.rank != 0, mininterval=1.0) as bar:
         for batch in batches:
             if len(batch["sample_id"]):
-                batch_rows, floor = score_batch(backbone, batch, units, stack, control=first)
+                batch_rows, floor = score_batch(backbone, batch, units, stack, first, table.settings.precision)
                 rows.append(batch_rows)
                 part.noise_floor = floor if floor is not None else part.noise_floor
                 first = False
             part.done.update(batch["sample_id"])
             part.left_out.update(batch["unreadable"])
+            evaluations += len(batch["sample_id"]) * len(units)
+            bar.set_postfix_str(f"{evaluations:,} ablations", refresh=False)
             bar.update(len(batch["sample_id"]) + len(batch["unreadable"]))
             if time.monotonic() - written >= seconds_per_part:
                 table.write_part(pa.concat_tables(rows) if rows else None, part)
@@ -104,12 +107,18 @@ def _score_samples(
 
 
 def score_batch(
-    backbone: Backbone, batch: ClipBatch, units: Sequence[Unit], stack: StackSize, control: bool = False
+    backbone: Backbone,
+    batch: ClipBatch,
+    units: Sequence[Unit],
+    stack: StackSize,
+    control: bool = False,
+    precision: Precision = "float32",
 ) -> tuple[pa.Table, float | None]:
     """Score one batch: the rows of the table, and the noise floor if ``control`` asks for it."""
     device = next(backbone.parameters()).device
     labels = batch["label"]
-    logits = ablated_logits(backbone, batch["clip"].to(device), units, stack=stack, control=control)
+    with forward_precision(precision, device):
+        logits = ablated_logits(backbone, batch["clip"].to(device), units, stack=stack, control=control)
     scores = score(logits.base, logits.units, labels)
     floor = None
     if control:

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sightline.relevance.precision import Precision
 from sightline.relevance.scores import Scores
 from sightline.types import Unit
 
@@ -63,7 +64,7 @@ class Settings:
     kind: str
     weights_sha256: str
     data_sha256: str
-    precision: str = "float32"
+    precision: Precision = "float32"
     format_version: int = FORMAT_VERSION
 
 

@@ -43,7 +43,7 @@ def assert_literal(backbone, clips, units, monkeypatch) -> None:
     base = found.base.softmax(-1)
     for unit, logits in zip(units, found.units, strict=True):
         expected = literal_logits(backbone, clips, unit, monkeypatch).softmax(-1)
-        torch.testing.assert_close(logits.softmax(-1), expected, rtol=0, atol=TOLERANCE, msg=lambda m: f"{unit}: {m}")  # noqa: B023
+        torch.testing.assert_close(logits.softmax(-1), expected, rtol=0, atol=TOLERANCE, msg=lambda m: f"{unit}: {m}")
         assert (expected - base).abs().max() > 1e-4, f"{unit} does not matter, so that nothing was compared"
 
 

@@ -103,6 +103,16 @@ def test_a_part_that_was_being_written_is_not_taken_for_whole(tmp_path, tiny_swi
     assert_same(run(tmp_path, tiny_swin, Split()), expected)
 
 
+def test_half_precision_is_what_the_settings_say(tmp_path, tiny_swin, expected):
+    table = make_table(tmp_path, precision="bf16")
+    job.score_split(tiny_swin, table, NAMES, Split().batches)
+    found = read_scores(table.folder, "heads")
+    difference = (found["r"] - expected["r"]).abs().max()
+    entry = read_manifest(table.folder)["tables"]["heads"]
+    assert 1e-4 < difference < 0.1
+    assert 1e-6 < entry["noise_floor"] < 0.1  # measured in the same precision
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_divide_the_samples(tmp_path, tiny_swin, expected, world):
     """Processes in turns, each to the point where it waits for the others."""
