@@ -20,7 +20,15 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RelevanceBoxplots, RunCheckpoint, RunRecords
+from callbacks import (
+    HeadAblation,
+    LayerAblation,
+    PrunedCheckpoints,
+    RelevanceBoxplots,
+    RunCheckpoint,
+    RunRecords,
+    SegmentResults,
+)
 from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
@@ -242,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "enable_model_summary": False,
-                "callbacks": [RunRecords()],
+                "callbacks": [RunRecords(), SegmentResults()],
             },
             seed_everything_default=0,
             save_config_callback=None,
