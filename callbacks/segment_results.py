@@ -48,8 +48,8 @@ class SegmentResults(L.Callback):
             {clip.sample_id: clip.segment for clip in clips},
         )
         merged = accuracy(self._segments)
-        pl_module.log("test/segment_top1", merged.correct / merged.total, rank_zero_only=True)
-        pl_module.log("test/segment_mean_class_acc", merged.mean_class, rank_zero_only=True)
+        pl_module.log("test/segment_top1", merged.correct / merged.total, sync_dist=True)
+        pl_module.log("test/segment_mean_class_acc", merged.mean_class, sync_dist=True)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._segments is None or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):

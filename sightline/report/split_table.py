@@ -39,8 +39,8 @@ def render_split_table(clips: pd.DataFrame, class_names: Sequence[str]) -> Table
         table.add_column(name, overflow="fold")
     groups = clips.groupby("split")["group"].nunique()
     for split, classes in clips_per_class(clips, class_names).groupby("split", sort=False):
-        counts = classes.set_index("label")["clips"]
-        extremes = (f"{counts[label]}  {label}" for label in (counts.idxmin(), counts.idxmax()))
-        totals = (groups[str(split)], (counts > 0).sum(), counts.sum())
+        counts = classes["clips"].tolist()
+        extremes = (f"{count}  {class_names[counts.index(count)]}" for count in (min(counts), max(counts)))
+        totals = (groups[str(split)], sum(count > 0 for count in counts), sum(counts))
         table.add_row(*(Text(str(cell)) for cell in (split, *totals, *extremes)))
     return table

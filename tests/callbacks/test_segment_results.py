@@ -1,13 +1,18 @@
 import dataclasses
 
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
+from datamodules import SyntheticCabin
 from datamodules.clip_data_module import ClipDataModule
 from datamodules.clips import Clip
+from lightning_modules import VideoClassifier
+from tests.conftest import CABIN, TINY_SWIN
 
 # Chunk: segment, label, probabilities. Segment s: (0.9 + 0.4 + 0.2, 0.1 + 0.6 + 0.8) / 3 = (0.5, 0.5) but for the last.
 CHUNKS = {
@@ -95,6 +100,39 @@ def test_without_segments_nothing_is_said(tmp_path):
     callback.on_test_end(trainer, module)
     assert module.logged == {}
     assert list(tmp_path.iterdir()) == []
+
+
+class SegmentedCabin(SyntheticCabin):
+    """The cabin's clips as chunks: a driver's clips of one action are a segment."""
+
+    def read_clips(self):
+        names, clips = super().read_clips()
+        return names, [dataclasses.replace(clip, segment=f"{clip.group} {clip.label}") for clip in clips]
+
+
+def test_in_a_trainer(tmp_path, cabin_root):
+    data = SegmentedCabin(root=str(cabin_root), test_crops=3, **CABIN)
+    options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
+    module = VideoClassifier(2, ["a", "b"], "video_swin_demo", frames=4, size=32, options=options)
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path, callbacks=[SegmentResults(), RunRecords()],
+    )  # fmt: skip
+    [metrics] = trainer.test(module, data, verbose=False)
+    table = pd.read_csv(tmp_path / "tables/test_segments.csv")
+    clips = data.clips("test")
+    assert table["segment"].tolist() == list(dict.fromkeys(clip.segment for clip in clips))
+    assert (table["chunks"] == 6).all()
+    outputs = trainer.predict(module, data)
+    p = torch.cat([output["probabilities"] for output in outputs]).numpy()
+    labels = np.array([clip.label for clip in clips])
+    groups = pd.Series(p[np.arange(len(p)), labels]).groupby([clip.segment for clip in clips], sort=False)
+    np.testing.assert_allclose(table["p_true"], groups.mean(), atol=1e-6)
+    right = table["label"] == table["predicted"]
+    assert metrics["test/segment_top1"] == pytest.approx(right.mean())
+    stored = pd.read_csv(tmp_path / "tables/test.csv").set_index("metric")["value"]
+    assert stored["test/segment_top1"] == pytest.approx(right.mean())
+    assert stored["test/segment_mean_class_acc"] == pytest.approx(right.groupby(table["label"]).mean().mean())
 
 
 def _one_of_two(rank, folder, queue):
