@@ -4,10 +4,12 @@ python train.py fit --config configs/demo.yaml
 python train.py ablate --run runs/demo --split test
 python train.py prune --run runs/demo
 python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
+python train.py preview --config configs/demo.yaml
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -17,11 +19,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+from jsonargparse import SUPPRESS
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RelevanceBoxplots, RunCheckpoint, RunRecords
+from callbacks import (
+    HeadAblation,
+    LayerAblation,
+    PrunedCheckpoints,
+    RelevanceBoxplots,
+    RunCheckpoint,
+    RunRecords,
+    SegmentResults,
+)
 from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
+from callbacks.preview import preview
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
@@ -33,6 +45,9 @@ DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
 }
+# Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"preview": preview}
+_GIVEN = {"data", "folder"}
 Split = Literal["train", "val", "test"]
 
 
@@ -113,6 +128,25 @@ class RunCLI(LightningCLI):
         standard = {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
         return {**standard, "ablate": {"model", "datamodule"}, "prune": {"model", "datamodule"}}
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Add the commands on data alone; what a run's configuration says beyond the data does not matter to them."""
+        super()._add_subcommands(parser, **kwargs)
+        subcommands: Any = next(action for action in parser._actions if action.dest == "subcommand")
+        for name, function in DATA_COMMANDS.items():
+            explanation = (function.__doc__ or "").partition("Args:")[0]
+            command = self.init_parser(description=explanation)
+            command.add_lightning_class_args(ClipDataModule, "data", subclass_mode=True)
+            command.add_argument("--run", type=str, default=None, help="A run's folder, whose data is taken.")
+            command.add_function_arguments(function, as_group=False, skip=set(_GIVEN))
+            known, of_fit = (
+                {action.dest.partition(".")[0] for action in parser_._actions}
+                for parser_ in (command, self._parser("fit"))
+            )
+            for other in sorted(of_fit - known):
+                command.add_argument(f"--{other}", type=Any, default=None, help=SUPPRESS)
+            subcommands.add_subcommand(name, command, help=explanation.partition("\n")[0])
+            self._subcommand_parsers[name] = command
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run is besides model, data and trainer."""
         parser.add_argument("--run", type=str, default=None, help="The run's folder; fit makes it, the others read it.")
@@ -126,8 +160,18 @@ class RunCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Let ``--run`` of a finished run stand for its configuration."""
+        """Let ``--run`` of a finished run stand for its configuration; a command on data alone runs here, and ends."""
         self.config = parser.parse_args(expand_run(sys.argv[1:] if args is None else args))
+        if self.config.subcommand in DATA_COMMANDS:
+            self._run_on_data(self.config.subcommand)
+            sys.exit()
+
+    def _run_on_data(self, name: str) -> None:
+        config = self.config[name]
+        data = self._parser(name).instantiate_classes(config).data
+        folder = Path(config.run) / "figures" if config.run else Path()
+        options = {key: config[key] for key in inspect.signature(DATA_COMMANDS[name]).parameters if key not in _GIVEN}
+        DATA_COMMANDS[name](data, folder=folder, **options)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: VideoClassifier takes its structure from the checkpoint itself, and says what it replaces."""
@@ -242,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "enable_model_summary": False,
-                "callbacks": [RunRecords()],
+                "callbacks": [RunRecords(), SegmentResults()],
             },
             seed_everything_default=0,
             save_config_callback=None,

@@ -5,5 +5,14 @@ from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
+from callbacks.segment_results import SegmentResults
 
-__all__ = ["HeadAblation", "LayerAblation", "PrunedCheckpoints", "RelevanceBoxplots", "RunCheckpoint", "RunRecords"]
+__all__ = [
+    "HeadAblation",
+    "LayerAblation",
+    "PrunedCheckpoints",
+    "RelevanceBoxplots",
+    "RunCheckpoint",
+    "RunRecords",
+    "SegmentResults",
+]

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+from rich.console import Console
 
 from callbacks.analysis import check_split
 from callbacks.logging_results import log_to_wandb
@@ -15,10 +16,18 @@ from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.report.confusion import confusion_figure
 from sightline.report.files import save_figure
+from sightline.report.split_table import clips_per_class, render_split_table
+
+
+def suffix_of_test(trainer: L.Trainer) -> str:
+    """What is appended to the names of a test's files: the plan's name where a pruned model is tested."""
+    # A pruned model's checkpoint lies in a folder named by its plan.
+    checkpoint = Path(trainer.ckpt_path or "")
+    return f"-{checkpoint.parent.name}" if checkpoint.name == "model.ckpt" else ""
 
 
 class RunRecords(L.Callback):
-    """Writes splits.csv, tables/test.csv, figures/confusion.* and tables/predict.csv; prints a line per epoch."""
+    """Writes splits.csv, tables/{split,test,predict}.csv and figures/confusion.*; prints a line per epoch."""
 
     def __init__(self) -> None:
         self._predictions: list[pd.DataFrame] = []
@@ -38,11 +47,10 @@ class RunRecords(L.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             table = data.split_table()
             table.to_csv(folder / "splits.csv", index=False)
-            summary = table.groupby("split", sort=False).agg(
-                clips=("sample_id", "size"), classes=("label", "nunique"), groups=("group", "nunique")
-            )
-            parts = [f"{split} {row.clips} clips of {row.groups} groups" for split, row in summary.iterrows()]
-            print(f"Data: {data.num_classes} classes; {'; '.join(parts)} (listed in {folder / 'splits.csv'})")
+            (folder / "tables").mkdir(exist_ok=True)
+            clips_per_class(table, data.class_names).to_csv(folder / "tables" / "split.csv", index=False)
+            Console().print(render_split_table(table, data.class_names))
+            print(f"Splits: every clip in {folder / 'splits.csv'}, counts in {folder / 'tables' / 'split.csv'}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_began = time.monotonic()
@@ -73,9 +81,7 @@ class RunRecords(L.Callback):
         if quick or not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
             return
         folder = Path(trainer.default_root_dir)
-        # A pruned model's checkpoint lies in a folder named by its plan.
-        checkpoint = Path(trainer.ckpt_path or "")
-        suffix = f"-{checkpoint.parent.name}" if checkpoint.name == "model.ckpt" else ""
+        suffix = suffix_of_test(trainer)
         (folder / "tables").mkdir(parents=True, exist_ok=True)
         results = pd.DataFrame(
             [(name, float(value)) for name, value in trainer.callback_metrics.items()], columns=["metric", "value"]

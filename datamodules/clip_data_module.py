@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from datamodules.augmentation import Augmentation, augment
 from datamodules.bad_clips import BadClips
+from datamodules.clip_lists import check_clips, clip_table, clips_digest
 from datamodules.clips import SPLITS, Clip, ClipDataset, ClipSettings, collate
-from datamodules.sharding import EpochSampler, ShardSampler
+from datamodules.limit import limit_per_class
+from datamodules.sharding import BalancedSampler, EpochSampler, ShardSampler
+from sightline.types import ClipBatch
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,14 @@ class ClipDataModule(L.LightningDataModule):
         max_bad_fraction: float = 0.01,
         train_crop: Literal["random", "center"] = "random",
         flip_probability: float = 0.0,
+        random_resized_crop: list[float] | None = None,
+        color_jitter: float = 0.0,
+        rand_augment: list[int] | None = None,
         antialias: bool = True,
+        balance_classes: bool = False,
+        limit_per_class: int | None = None,
+        test_clips: int = 1,
+        test_crops: Literal[1, 3] = 1,
     ) -> None:
         """Store the settings; annotations are read when they are first needed.
 
@@ -53,7 +61,20 @@ class ClipDataModule(L.LightningDataModule):
             max_bad_fraction: Share of a split's clips that may be unreadable before the run stops (one always may).
             train_crop: Where training cuts the square: at a random place (the same in all frames) or in the centre.
             flip_probability: How often training mirrors a clip. Left and right matter in a cabin, so 0 by default.
+            random_resized_crop: Smallest and largest share, e.g. [0.5, 1.0], of the square of short_side that training
+                cuts out, with a side ratio of 3:4 to 4:3, and resizes to size. None by default.
+            color_jitter: How far training changes brightness, contrast and saturation: by factors between 1 minus and
+                1 plus this, e.g. 0.4. None by default.
+            rand_augment: RandAugment in training as [operations, magnitude], e.g. [2, 9]; magnitudes go up to 30. None
+                by default. It rotates, shears and shifts as well.
             antialias: Whether resizing smooths before it shrinks. Most public checkpoints were trained without.
+            balance_classes: Whether a training epoch, which stays as long, shows every class equally often. Else clips
+                come once each.
+            limit_per_class: Train on at most this many clips of every class, from as many groups as there are; seed
+                fixes which. Validation and test clips all stay, so that accuracies can be compared.
+            test_clips: Views in time whose probabilities test and predict average. Each covers the whole clip, with
+                frames between those of the others. Validation, ablation and pruned models' tests take one view.
+            test_crops: Views in space, likewise: 1, the centre, or 3 along the frame's longer side.
         """
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -63,18 +84,32 @@ class ClipDataModule(L.LightningDataModule):
             )
         if not 0 <= max_bad_fraction <= 1:
             raise ValueError(f"Expected max_bad_fraction between 0 and 1, got {max_bad_fraction}.")
+        if limit_per_class is not None and limit_per_class < 1:
+            raise ValueError(f"Expected limit_per_class >= 1, or null for all clips, got {limit_per_class}.")
         self.settings = ClipSettings(
             frames=frames,
             size=size,
             short_side=round(size * 256 / 224) if short_side is None else short_side,
             antialias=antialias,
             train_crop=train_crop,
-            flip_probability=flip_probability,
+            test_clips=test_clips,
+            test_crops=test_crops,
         )
+        augmentation = Augmentation(
+            flip_probability,
+            None if random_resized_crop is None else tuple(random_resized_crop),  # type: ignore[arg-type]
+            color_jitter,
+            None if rand_augment is None else tuple(rand_augment),  # type: ignore[arg-type]
+        )
+        if augmentation.random_resized_crop is not None:
+            self.settings = replace(self.settings, train_size=self.settings.short_side)
+        self._augmentations = augmentation.steps(size, antialias)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.max_bad_fraction = max_bad_fraction
+        self.balance_classes = balance_classes
+        self.limit_per_class = limit_per_class
         self._bad_clips: dict[str, BadClips] = {}
 
     # ------------------------------------------------------------------ what there is
@@ -94,8 +129,11 @@ class ClipDataModule(L.LightningDataModule):
     @cached_property
     def _annotations(self) -> tuple[list[str], dict[str, list[Clip]]]:
         class_names, clips = self.read_clips()
-        _check_clips(class_names, clips, source=type(self).__name__, trains=self.can_train)
-        return class_names, {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+        check_clips(class_names, clips, source=type(self).__name__, trains=self.can_train)
+        parts = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+        if self.limit_per_class is not None:
+            parts["train"] = limit_per_class(parts["train"], self.limit_per_class, self.seed)
+        return class_names, parts
 
     @property
     def class_names(self) -> list[str]:
@@ -132,38 +170,30 @@ class ClipDataModule(L.LightningDataModule):
 
         Where clips were cut from longer segments, a last column says from which.
         """
-        rows = [
-            (clip.sample_id, clip.path, self.class_names[clip.label], clip.group, clip.split, clip.segment)
-            for split in SPLITS
-            for clip in self.clips(split)
-        ]
-        table = pd.DataFrame(rows, columns=["sample_id", "path", "label", "group", "split", "segment"])
-        return table if (table["segment"] != "").any() else table.drop(columns="segment")
+        return clip_table([clip for split in SPLITS for clip in self.clips(split)], self.class_names)
 
     def data_hash(self, split: str) -> str:
         """A digest of what evaluation reads from a split; the folder that the files lie in does not enter it."""
-        rows = [
-            # Frames only where they bound a clip: the digests of other data stay what they were.
-            (clip.sample_id, clip.label, clip.group, Path(clip.path).name, clip.start, clip.end)
-            + (clip.frame_range or ())
-            for clip in self.clips(split)
-        ]
-        content = {"settings": self.sampling(), "class_names": self.class_names, "clips": rows}
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return clips_digest(self.clips(split), self.class_names, self.sampling())
 
     # ------------------------------------------------------------------ loaders
 
-    def dataset(self, split: str, training: bool = False) -> ClipDataset:
-        """The clips of a split as a dataset, cut at random (``training``) or always in the same way."""
-        return ClipDataset(self.clips(split), self.settings, training=training, seed=self.seed)
+    def dataset(self, split: str, training: bool = False, views: bool = False) -> ClipDataset:
+        """The clips of a split as a dataset, cut at random (``training``), or always in the same one or more views."""
+        return ClipDataset(self.clips(split), self.settings, training=training, seed=self.seed, views=views)
 
-    def evaluation_loader(self, clips: Sequence[Clip], batch_size: int | None = None) -> DataLoader:
-        """A loader of exactly these clips, in this order, on whichever rank asks."""
-        dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed)
+    def evaluation_loader(
+        self, clips: Sequence[Clip], batch_size: int | None = None, views: bool = False
+    ) -> DataLoader:
+        """A loader of exactly these clips, in this order, on whichever rank asks; in one view unless told otherwise."""
+        dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed, views=views)
         return self._loader(dataset, batch_size=batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        """The training clips, reshuffled and cut anew in every epoch; equally many on every rank."""
+        """The training clips, reshuffled and cut anew in every epoch; equally many on every rank.
+
+        Its batches are not augmented yet: see `augment`.
+        """
         dataset = self.dataset("train", training=True)
         if not len(dataset):
             raise ValueError(
@@ -171,27 +201,31 @@ class ClipDataModule(L.LightningDataModule):
                 "check that the annotations name clips of the train split."
             )
         rank, world = self._rank_and_world()
-        return self._loader(dataset, EpochSampler(dataset, rank, world, self.seed), persistent=True)
+        if self.balance_classes:
+            sampler: EpochSampler = BalancedSampler([clip.label for clip in dataset.clips], rank, world, self.seed)
+        else:
+            sampler = EpochSampler(dataset, rank, world, self.seed)
+        return self._loader(dataset, sampler, persistent=True)
 
     def val_dataloader(self) -> DataLoader | list:
         """This rank's part of the validation clips; no loader where there are none."""
         return self._shard_loader("val") if self.clips("val") else []
 
     def test_dataloader(self) -> DataLoader:
-        """This rank's part of the test clips."""
+        """This rank's part of the test clips, in all views."""
         if not self.clips("test"):
             raise ValueError(
                 f"Expected {type(self).__name__} to have test clips, got none: "
                 "check that the annotations name clips of the test split."
             )
-        return self._shard_loader("test")
+        return self._shard_loader("test", views=True)
 
     def predict_dataloader(self) -> DataLoader:
-        """This rank's part of the test clips."""
+        """This rank's part of the test clips, in all views."""
         return self.test_dataloader()
 
-    def _shard_loader(self, split: str) -> DataLoader:
-        dataset = self.dataset(split)
+    def _shard_loader(self, split: str, views: bool = False) -> DataLoader:
+        dataset = self.dataset(split, views=views)
         return self._loader(dataset, ShardSampler(dataset, *self._rank_and_world()), persistent=True)
 
     def _loader(
@@ -219,6 +253,19 @@ class ClipDataModule(L.LightningDataModule):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
+
+    # ------------------------------------------------------------------ augmentation
+
+    def augment(self, batch: ClipBatch) -> ClipBatch:
+        """Do to a batch, on the device where it is, what training does to it; one of evaluation stays as it is."""
+        if batch["seed"]:
+            batch["clip"] = augment(batch["clip"], batch["seed"], self._augmentations)
+        return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment training's batches on the model's device."""
+        # A model summary's example input comes here too: only our own batches are dictionaries.
+        return self.augment(cast(ClipBatch, batch)) if isinstance(batch, dict) else batch
 
     # ------------------------------------------------------------------ unreadable clips
 
@@ -250,22 +297,3 @@ def _start_worker(worker_id: int) -> None:
     # Objects of PyAV that wait for the garbage collector in the parent (another part of a program may leave some) own
     # threads that do not exist here: collecting them would wait for those threads for ever.
     gc.freeze()
-
-
-def _check_clips(class_names: Sequence[str], clips: Sequence[Clip], source: str, trains: bool = True) -> None:
-    """What holds for every data set: names and labels fit together; to train, every class has training clips."""
-    seen: set[str] = set()
-    for clip in clips:
-        if clip.sample_id in seen:
-            raise ValueError(f"{source}: expected every clip once, but {clip.sample_id!r} is listed twice.")
-        seen.add(clip.sample_id)
-        assert clip.split in SPLITS, clip
-        assert 0 <= clip.label < len(class_names), clip
-    trained = {clip.label for clip in clips if clip.split == "train"}
-    empty = [name for label, name in enumerate(class_names) if label not in trained]
-    if empty and trains:
-        raise ValueError(
-            f"{source}: expected training clips for each of the {len(class_names)} classes, found none for "
-            f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}. "
-            "Add clips of these classes to the train split or take the classes out of the class list."
-        )

@@ -50,14 +50,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How a clip becomes a tensor; see `ClipDataModule` for the fields."""
+    """How a clip becomes a tensor; see `ClipDataModule` for the fields.
+
+    Attributes:
+        train_size: Height and width of the square that training cuts, where it is not ``size``: room for the random
+            resized crop, which is cut out of this square on the model's device.
+    """
 
     frames: int = 16
     size: int = 224
     short_side: int = 256
     antialias: bool = True
     train_crop: Literal["random", "center"] = "random"
-    flip_probability: float = 0.0
+    train_size: int | None = None
+    test_clips: int = 1
+    test_crops: Literal[1, 3] = 1
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.size < 1:
@@ -69,17 +76,24 @@ class ClipSettings:
             )
         if self.train_crop not in ("random", "center"):
             raise ValueError(f"Expected train_crop 'random' or 'center', got {self.train_crop!r}.")
-        if not 0 <= self.flip_probability <= 1:
-            raise ValueError(f"Expected flip_probability between 0 and 1, got {self.flip_probability}.")
+        if self.test_clips < 1 or self.test_crops not in (1, 3):
+            raise ValueError(
+                f"Expected test_clips >= 1 and test_crops 1 or 3, got test_clips={self.test_clips} and "
+                f"test_crops={self.test_crops}."
+            )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What reading one clip gave: the frames (3, T, H, W) of ``clip`` unless it was unreadable, and what was."""
+    """What reading one clip gave: the frames (3, T, H, W) of ``clip`` unless it was unreadable, and what was.
+
+    In multi-view testing the frames are (V, 3, T, H, W). Training's samples have the seed of their augmentation.
+    """
 
     clip: Clip | None
     frames: Tensor | None
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    seed: int | None = None
 
 
 def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None = None) -> Tensor:
@@ -88,31 +102,55 @@ def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None =
     Args:
         clip: The clip.
         settings: Frames and sizes.
-        chance: Source of training's random offset, place and mirroring; None for the fixed view of evaluation.
+        chance: Source of training's random offset and place; None for the fixed view of evaluation.
 
     Raises:
         UnreadableClip: Where its file has not got the frames.
     """
-    offset, down, across, mirrored = 0.5, 0.5, 0.5, False
+    offset, down, across, size = 0.5, 0.5, 0.5, settings.size
     if chance is not None:
         # All are drawn whatever the settings, so that changing one of them leaves the others' draws alone.
-        offset, drawn_down, drawn_across, flip = (chance.random() for _ in range(4))
-        mirrored = flip < settings.flip_probability
+        offset, drawn_down, drawn_across = (chance.random() for _ in range(3))
+        size = settings.train_size or size
         if settings.train_crop == "random":
             down, across = drawn_down, drawn_across
-    frames = torch.from_numpy(
+    frames = _resized_frames(clip, settings, settings.frames, offset)
+    corner = transforms.crop_corner(frames.shape[1], frames.shape[2], size, down, across)
+    return transforms.channels_first(transforms.crop(frames, corner, size))
+
+
+def load_views(clip: Clip, settings: ClipSettings) -> Tensor:
+    """Read the views of a clip that multi-view testing averages, as uint8 (V, 3, T, size, size).
+
+    The moments of view k of K are those at (k + 0.5) / K of each of T equal parts of the clip, so that every view
+    covers all of it, and one view is that of `load_clip`. The places of each view's crops follow one another.
+
+    Raises:
+        UnreadableClip: Where its file has not got the frames.
+    """
+    # Part i of T at (k + 0.5) / K is part i K + k of T K at its middle.
+    frames = _resized_frames(clip, settings, settings.frames * settings.test_clips, 0.5)
+    corners = transforms.view_corners(frames.shape[1], frames.shape[2], settings.size, settings.test_crops)
+    views = [
+        transforms.channels_first(transforms.crop(frames[k :: settings.test_clips], corner, settings.size))
+        for k in range(settings.test_clips)
+        for corner in corners
+    ]
+    return torch.stack(views)
+
+
+def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: float) -> Tensor:
+    """Frames (T, H, W, 3) from the same place in each of ``wanted`` equal parts of the clip."""
+    return torch.from_numpy(
         read_frames(
             clip.path,
-            partial(segment_frames, wanted=settings.frames, offset=offset),
+            partial(segment_frames, wanted=wanted, offset=offset),
             clip.start,
             clip.end,
             convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
             frame_range=clip.frame_range,
         )
     )
-    corner = transforms.crop_corner(frames.shape[1], frames.shape[2], settings.size, down, across)
-    frames = transforms.crop(frames, corner, settings.size)
-    return transforms.channels_first(transforms.mirror(frames) if mirrored else frames)
 
 
 class ClipDataset(Dataset[Sample]):
@@ -123,31 +161,47 @@ class ClipDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, clips: Sequence[Clip], settings: ClipSettings | None = None, training: bool = False, seed: int = 0
+        self,
+        clips: Sequence[Clip],
+        settings: ClipSettings | None = None,
+        training: bool = False,
+        seed: int = 0,
+        views: bool = False,
     ) -> None:
+        """Store what to read.
+
+        Args:
+            clips: The clips.
+            settings: How they become tensors.
+            training: Whether each is seen in a new way every epoch.
+            seed: Fixes training's draws.
+            views: Whether evaluation gives all views that multi-view testing averages.
+        """
         self.clips = list(clips)
         self.settings = settings or ClipSettings()
         self.training = training
         self.seed = seed
+        self._load = load_views if views else load_clip
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, item: int | tuple[int, int]) -> Sample:
-        """Read the clip at an index, or at (epoch, index)."""
-        epoch, index = item if isinstance(item, tuple) else (0, item)
+        """Read the clip at an index, or at (number of the random view, index); the number is mostly the epoch."""
+        view, index = item if isinstance(item, tuple) else (0, item)
         clip = self.clips[index]
         if not self.training:
             try:
-                return Sample(clip, load_clip(clip, self.settings))
+                return Sample(clip, self._load(clip, self.settings))
             except UnreadableClip as error:
                 return Sample(None, None, [(clip.sample_id, error.reason)])
-        # A string of seed, epoch and name gives the same draws in every process, whatever the number of workers.
-        chance = random.Random(f"{self.seed}/{epoch}/{clip.sample_id}")
+        # A string of seed, view and name gives the same draws in every process, whatever the number of workers.
+        chance = random.Random(f"{self.seed}/{view}/{clip.sample_id}")
         unreadable: list[tuple[str, str]] = []
         for candidate in self._candidates(clip, chance):
             try:
-                return Sample(candidate, load_clip(candidate, self.settings, chance), unreadable)
+                frames = load_clip(candidate, self.settings, chance)
+                return Sample(candidate, frames, unreadable, seed=chance.getrandbits(63))
             except UnreadableClip as error:
                 unreadable.append((candidate.sample_id, error.reason))
         return Sample(None, None, unreadable)
@@ -165,15 +219,18 @@ def collate(samples: Sequence[Sample], shape: tuple[int, int, int] = (0, 0, 0)) 
         samples: What the dataset gave.
         shape: T, H, W of the empty tensor that stands for a batch without any readable clip.
     """
-    clips, frames = [], []
+    clips, frames, seeds = [], [], []
     for sample in samples:
         if sample.clip is not None and sample.frames is not None:
             clips.append(sample.clip)
             frames.append(sample.frames)
+            seeds += [] if sample.seed is None else [sample.seed]
     return ClipBatch(
-        clip=torch.stack(frames) if frames else torch.zeros((0, 3, *shape), dtype=torch.uint8),
+        # The views of a sample, where it has several, follow one another: (B, V, 3, T, H, W) -> (B V, 3, T, H, W).
+        clip=torch.stack(frames).flatten(0, -5) if frames else torch.zeros((0, 3, *shape), dtype=torch.uint8),
         label=torch.tensor([clip.label for clip in clips], dtype=torch.int64),
         sample_id=[clip.sample_id for clip in clips],
         group=[clip.group for clip in clips],
+        seed=seeds,
         unreadable=[pair for sample in samples for pair in sample.unreadable],
     )

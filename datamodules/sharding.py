@@ -6,7 +6,8 @@ Both samplers are DistributedSamplers so that Lightning leaves them alone, also 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sized
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Sized
 from itertools import cycle, islice
 
 from torch.utils.data import DistributedSampler
@@ -42,7 +43,42 @@ class EpochSampler(DistributedSampler):
         self._size = len(dataset)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+        padded = islice(cycle(self._order()), self.total_size)
+        return islice(padded, self.rank, None, self.num_replicas)
+
+    def _order(self) -> list[tuple[int, int]]:
+        """What all ranks together read in this epoch."""
         order = list(range(self._size))
         random.Random(f"order/{self.seed}/{self.epoch}").shuffle(order)
-        padded = islice(cycle(order), self.total_size)
-        return ((self.epoch, index) for index in islice(padded, self.rank, None, self.num_replicas))
+        return [(self.epoch, index) for index in order]
+
+
+class BalancedSampler(EpochSampler):
+    """As many samples of every class (at most one more or less) in every epoch, which stays as long as it was.
+
+    Of a large class an epoch takes a part, another one each time; a small class comes round several times. In both, no
+    clip comes twice more often than another of its class. Yields (view, index): each time a clip comes it has another
+    number, by which it is seen in another way.
+    """
+
+    def __init__(self, labels: Sequence[int], rank: int = 0, world: int = 1, seed: int = 0) -> None:
+        super().__init__(labels, rank, world, seed)
+        self._places: dict[int, list[int]] = defaultdict(list)
+        for index, label in enumerate(labels):
+            self._places[label].append(index)
+
+    def _order(self) -> list[tuple[int, int]]:
+        chance = random.Random(f"balanced/{self.seed}/{self.epoch}")
+        classes = sorted(self._places)
+        chance.shuffle(classes)  # the first ones get one sample more, where the division leaves a rest
+        share, rest = divmod(self._size, len(classes))
+        # How often a clip can come in an epoch, which keeps the numbers of different epochs apart.
+        most = -(-(share + 1) // min(map(len, self._places.values())))
+        order = []
+        for number, label in enumerate(classes):
+            places = chance.sample(self._places[label], len(self._places[label]))
+            for turn in range(share + (number < rest)):
+                come, place = divmod(turn, len(places))
+                order.append((self.epoch * most + come, places[place]))
+        chance.shuffle(order)
+        return order

@@ -1,4 +1,4 @@
-"""Resizing, cutting and mirroring frames: pure functions on uint8, the same for every frame of a clip.
+"""Resizing and cutting frames: pure functions on uint8, the same for every frame of a clip.
 
 Shapes: T frames, H height, W width.
 """
@@ -30,15 +30,20 @@ def crop_corner(height: int, width: int, size: int, down: float = 0.5, across: f
     return int(down * (height - size + 1)), int(across * (width - size + 1))
 
 
+def view_corners(height: int, width: int, size: int, views: int) -> list[tuple[int, int]]:
+    """The upper left corners of 1 square (the centre) or 3: both ends of the longer side and the centre between."""
+    top, left = crop_corner(height, width, size)
+    if views == 1:
+        return [(top, left)]
+    if height > width:
+        return [(0, left), (top, left), (height - size, left)]
+    return [(top, 0), (top, left), (top, width - size)]
+
+
 def crop(clip: Tensor, corner: tuple[int, int], size: int) -> Tensor:
     """Cut the square with this upper left corner out of every frame: (T, H, W, 3) -> (T, size, size, 3)."""
     top, left = corner
     return clip[:, top : top + size, left : left + size]
-
-
-def mirror(clip: Tensor) -> Tensor:
-    """Exchange left and right in (T, H, W, 3)."""
-    return clip.flip(2)
 
 
 def channels_first(clip: Tensor) -> Tensor:

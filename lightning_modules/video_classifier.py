@@ -181,27 +181,37 @@ class VideoClassifier(L.LightningModule):
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         self._evaluate(batch, self.val_metrics, self.val_loss)
 
-    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """Measure, and return what `predict_step` returns."""
         logits = self._evaluate(batch, self.test_metrics, self.test_loss)
         if len(logits):
             self.test_class_accuracy.update(logits, batch["label"])
             self.test_confusion.update(logits, batch["label"])
+        return {"sample_id": batch["sample_id"], "probabilities": logits.float().softmax(dim=-1)}
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Return the probabilities (B, classes) and the names of the samples."""
-        probabilities = (
-            self(batch["clip"]).float().softmax(dim=-1) if len(batch["label"]) else batch["clip"].new_empty(0)
-        )
-        return {"sample_id": batch["sample_id"], "probabilities": probabilities}
+        """Return the probabilities (B, classes), averaged over the views, and the names of the samples."""
+        return {"sample_id": batch["sample_id"], "probabilities": self._logits(batch).float().softmax(dim=-1)}
 
     def _evaluate(self, batch: ClipBatch, metrics: MetricCollection, mean_loss: MeanMetric) -> Tensor:
         # Metrics are updated here and logged at the end of the epoch: ranks may have different numbers of batches.
-        if not len(batch["label"]):  # every clip of the batch was unreadable
-            return batch["clip"].new_empty(0, self.hparams["num_classes"], dtype=torch.float32)
-        logits = self(batch["clip"])
-        metrics.update(logits, batch["label"])
-        mean_loss.update(nn.functional.cross_entropy(logits.float(), batch["label"]), len(logits))
+        logits = self._logits(batch)
+        if len(logits):
+            metrics.update(logits, batch["label"])
+            mean_loss.update(nn.functional.cross_entropy(logits.float(), batch["label"]), len(logits))
         return logits
+
+    def _logits(self, batch: ClipBatch) -> Tensor:
+        """Return the logits (B, classes); of samples with several views, those of the views' mean probabilities."""
+        clips, samples = batch["clip"], len(batch["label"])
+        if not samples:  # every clip of the batch was unreadable
+            return clips.new_empty(0, self.hparams["num_classes"], dtype=torch.float32)
+        views = len(clips) // samples
+        if views == 1:
+            return self(clips)
+        # View by view, so that testing with many takes no more memory. log(p) are logits of p.
+        logs = torch.stack([self(clips[view::views]).float().log_softmax(dim=-1) for view in range(views)])
+        return logs.logsumexp(dim=0) - math.log(views)
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch(self.val_metrics, self.val_loss, "val/loss")

@@ -73,10 +73,11 @@ class ClipBatch(TypedDict):
     """What a data module's loader yields.
 
     Attributes:
-        clip: uint8 (B, 3, T, H, W), RGB.
+        clip: uint8 (B, 3, T, H, W), RGB. In multi-view testing (B V, 3, T, H, W): each sample's V views in a row.
         label: int64 (B,).
         sample_id: B unique, stable names.
         group: B names of what samples share: the subject, or class and group for UCF101.
+        seed: B seeds of training's augmentation; empty in evaluation.
         unreadable: (sample_id, reason) of the samples that should have been in this batch and could not be read.
     """
 
@@ -84,6 +85,7 @@ class ClipBatch(TypedDict):
     label: Tensor
     sample_id: list[str]
     group: list[str]
+    seed: list[int]
     unreadable: list[tuple[str, str]]
 
 

@@ -44,7 +44,8 @@ def test_a_run_leaves_everything_behind(finished_run: Path):
     expected = {
         "config.yaml", "splits.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "relevance/train/heads.parquet",
         "relevance/train/layers.parquet", "relevance/train/manifest.json", "tables/pruning.csv", "tables/pruning.md",
-        "tables/metrics.csv", "figures/relevance_train_layers_r.png", "figures/relevance_train_heads_r.svg",
+        "tables/metrics.csv", "tables/split.csv",
+        "figures/relevance_train_layers_r.png", "figures/relevance_train_heads_r.svg",
         "figures/accuracy_against_depth.png", "figures/accuracy_against_cost.png",
         "pruned/relevance-r-highest-k3/model.safetensors", "pruned/relevance-r-lowest-k1/model.ckpt",
     }  # fmt: skip
@@ -116,6 +117,29 @@ def test_predict_writes_probabilities(finished_run: Path):
     assert set(predictions["predicted"]) <= {"steering", "texting-on-phone"}
     assert predictions["probability"].between(0.5, 1).all()
     assert len(predictions) == len(pd.read_csv(finished_run / "splits.csv").query("split == 'test'"))
+
+
+def test_preview_needs_no_run_and_leaves_none(tiny_config: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments, folder in [([], Path()), (["--out", "there"], Path("there"))]:
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["preview", "--config", str(tiny_config), "--clips", "2", *arguments])
+        assert not stopped.value.code
+        assert (folder / "preview_train.png").exists()
+        assert (folder / "preview_test.png").exists()
+        assert str(folder / "preview_test.png") in capsys.readouterr().out
+    assert not Path("runs").exists()
+
+
+def test_preview_of_a_run_goes_to_its_figures(finished_run: Path):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["preview", "--run", str(finished_run), "--clips", "2"])
+    assert not stopped.value.code
+    assert (finished_run / "figures" / "preview_train.png").exists()
+
+
+def test_mistakes_in_preview_are_told_in_one_line(tiny_config: Path, capsys):
+    assert "clips >= 1" in error_of(capsys, "preview", "--config", str(tiny_config), "--clips", "0")
 
 
 def test_a_second_run_gets_a_numbered_folder(tiny_config: Path, tmp_path: Path, monkeypatch):

@@ -132,6 +132,89 @@ def test_ranks_share_the_evaluation(driver_root, world):
     assert sorted(found) == sorted(clip.sample_id for clip in data.clips("test"))
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_a_test_in_views(driver_root, world):
+    found = []
+    for rank in range(world):
+        data = DriverClips(str(driver_root), test_clips=2, test_crops=3, **SMALL)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
+        for loader in (data.test_dataloader(), data.predict_dataloader()):
+            for batch in loader:
+                assert len(batch["clip"]) == 6 * len(batch["label"])
+                found += batch["sample_id"]
+        assert all(len(batch["clip"]) == len(batch["label"]) for batch in data.val_dataloader())
+        assert all(len(batch["clip"]) == len(batch["label"]) for batch in data.evaluation_loader(data.clips("test")))
+    assert sorted(found) == sorted(clip.sample_id for clip in data.clips("test") * 2)
+
+
+AUGMENTED = {"flip_probability": 0.5, "random_resized_crop": [0.3, 1.0], "color_jitter": 0.4, "rand_augment": [2, 9]}
+
+
+def test_augmented_batches_do_not_depend_on_workers_or_batches(driver_root):
+    def clips(epoch, **changes):
+        data = DriverClips(str(driver_root), **{**SMALL, **AUGMENTED, **changes})
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
+        return by_name([(batch["sample_id"], batch["clip"]) for batch in batches])
+
+    alone = clips(0)
+    assert {(clip.shape, clip.dtype) for clip in alone.values()} == {((3, 4, 32, 32), torch.uint8)}
+    for changes in ({"num_workers": 2}, {"batch_size": 5}):
+        found = clips(0, **changes)
+        assert all(torch.equal(found[name], clip) for name, clip in alone.items())
+    assert not any(torch.equal(clips(1)[name], clip) for name, clip in alone.items())
+
+
+def test_training_alone_is_augmented(driver_root, tmp_path):
+    def seen(**options):
+        data, model = DriverClips(str(driver_root), **{**SMALL, "train_crop": "center", **options}), Recorder()
+        trainer(tmp_path).fit(model, data)
+        trainer(tmp_path).test(model, data)
+        return {part: [entry for entry in model.seen if entry[0] == part] for part in ("train", "val", "test")}
+
+    plain, augmented = seen(), seen(color_jitter=0.5)
+    assert plain["train"] != augmented["train"]
+    assert [entry[:3] for entry in plain["train"]] == [entry[:3] for entry in augmented["train"]]
+    assert (plain["val"], plain["test"]) == (augmented["val"], augmented["test"])
+
+
+def test_without_augmentation_batches_pass_untouched(data):
+    batch = next(iter(data.train_dataloader()))
+    clip = batch["clip"]
+    assert data.on_after_batch_transfer(batch, 0)["clip"] is clip
+    example = torch.zeros(1, 3, 4, 32, 32)  # what a model summary sends
+    assert data.on_after_batch_transfer(example, 0) is example
+
+
+def test_classes_can_be_balanced(damaged_root):
+    rows = (damaged_root / "clips.csv").read_text().splitlines()
+    (damaged_root / "clips.csv").write_text("\n".join(row for row in rows if not row.startswith("anna/t")) + "\n")
+    data = DriverClips(str(damaged_root), balance_classes=True, **SMALL)
+    loader = data.train_dataloader()
+    lonely = []  # clips of the class that has only one
+    for epoch in range(4):
+        loader.sampler.set_epoch(epoch)
+        batches = list(loader)
+        labels = torch.cat([batch["label"] for batch in batches])
+        assert sorted(labels.bincount().tolist()) == [1, 2, 2]  # five clips as ever, of three classes
+        lonely += [clip for batch in batches for clip in batch["clip"][batch["label"] == 2]]
+    assert len(lonely) > 4
+    assert len({clip.numpy().tobytes() for clip in lonely}) == len(lonely)  # each time it was seen in another way
+
+
+def test_training_clips_can_be_limited(driver_root, data):
+    limited = DriverClips(str(driver_root), limit_per_class=1, **SMALL)
+    assert [clip.label for clip in limited.clips("train")] != []
+    assert sorted(clip.label for clip in limited.clips("train")) == [0, 1, 2]
+    assert set(limited.clips("train")) < set(data.clips("train"))
+    assert limited.data_hash("train") != data.data_hash("train")
+    for split in ("val", "test"):
+        assert limited.clips(split) == data.clips(split)
+        assert limited.data_hash(split) == data.data_hash(split)
+    assert limited.split_table()["split"].value_counts().to_dict() == {"train": 3, "val": 3, "test": 3}
+
+
 def test_trainer_reshuffles_every_epoch(data, tmp_path):
     model = Recorder()
     trainer(tmp_path).fit(model, data)
@@ -188,7 +271,7 @@ def test_data_hash_changes_with_what_is_read(driver_root, damaged_root, data):
     assert data.data_hash("val") != digest
     for changes in ({"frames": 8}, {"size": 16}, {"short_side": 40}, {"classes": ["texting", "drinking", "driving"]}):
         assert DriverClips(str(driver_root), **{**SMALL, **changes}).data_hash("test") != digest
-    for changes in ({"batch_size": 5}, {"seed": 7}, {"train_crop": "center"}):
+    for changes in ({"batch_size": 5}, {"seed": 7}, {"train_crop": "center"}, AUGMENTED, {"test_crops": 3}):
         assert DriverClips(str(driver_root), **{**SMALL, **changes}).data_hash("test") == digest
 
 
@@ -199,7 +282,16 @@ def test_short_side_follows_size(driver_root):
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"num_workers": -1}, {"max_bad_fraction": 2.0}, {"short_side": 8}]
+    "options",
+    [
+        {"batch_size": 0},
+        {"num_workers": -1},
+        {"max_bad_fraction": 2.0},
+        {"short_side": 8},
+        {"limit_per_class": 0},
+        {"test_clips": 0},
+        {"flip_probability": 2.0},
+    ],
 )
 def test_refuses_nonsense(driver_root, options):
     with pytest.raises(ValueError, match="Expected"):

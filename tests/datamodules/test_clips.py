@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.clips import Clip, ClipDataset, ClipSettings, Sample, collate, load_clip
+from datamodules.clips import Clip, ClipDataset, ClipSettings, Sample, collate, load_clip, load_views
 from tests.datamodules.video_files import decode_all, number_of, numbers_of, write_video
 
 SMALL = ClipSettings(frames=4, size=48, short_side=48)
@@ -55,11 +55,63 @@ def test_training_view_is_one_square_for_all_frames(clips):
     assert len({left for _, left in views}) > 4
 
 
-def test_training_may_cut_the_centre_and_mirror(clips):
-    settings = dataclasses.replace(SMALL, train_crop="center", flip_probability=1.0)
+def test_training_may_cut_the_centre(clips):
+    settings = dataclasses.replace(SMALL, train_crop="center")
     frames = load_clip(clips[0], settings, random.Random(0)).permute(1, 2, 3, 0).numpy()
-    every = decode_all(clips[0].path)[:, :, 8:56, :][:, :, ::-1]
+    every = decode_all(clips[0].path)[:, :, 8:56]
     assert any(np.array_equal(frames, every[offset::5]) for offset in range(5))
+
+
+def test_training_may_cut_more_than_evaluation(clips):
+    settings = ClipSettings(frames=4, size=32, short_side=48, train_size=48)
+    chance = random.Random(0)
+    whole = load_clip(clips[0], settings, chance)
+    assert whole.shape == (3, 4, 48, 48)
+    assert torch.equal(whole, load_clip(clips[0], SMALL, random.Random(0)))  # drawn in the same way
+    assert load_clip(clips[0], settings).shape == (3, 4, 32, 32)
+
+
+def test_one_view_is_what_evaluation_sees(clips):
+    assert torch.equal(load_views(clips[0], SMALL), load_clip(clips[0], SMALL)[None])
+
+
+def test_views_by_hand(clips):
+    views = load_views(clips[0], dataclasses.replace(SMALL, test_clips=2, test_crops=3))
+    assert views.shape == (6, 3, 4, 48, 48)
+    every = decode_all(clips[0].path)  # 20 frames of 48x64
+    # Parts of 5 frames: at a quarter and at three quarters of each. Places: left, centre and right of 64 columns.
+    expected = [
+        every[moments][:, :, left : left + 48]
+        for moments in ([1, 6, 11, 16], [3, 8, 13, 18])
+        for left in (0, 8, 16)
+    ]  # fmt: skip
+    assert np.array_equal(views.permute(0, 2, 3, 4, 1).numpy(), np.stack(expected))
+
+
+def test_views_of_a_short_clip_repeat_frames(clips):
+    short = dataclasses.replace(clips[0], frame_range=(3, 5))
+    views = load_views(short, dataclasses.replace(SMALL, test_clips=3))
+    every = decode_all(clips[0].path)[:, :, 8:56]
+    for view in views.permute(0, 2, 3, 4, 1).numpy():
+        assert np.array_equal(view, every[[3, 3, 4, 4]])
+
+
+def test_training_samples_have_seeds(clips):
+    training, evaluation = ClipDataset(clips, SMALL, training=True), ClipDataset(clips, SMALL)
+    seeds = [training[item].seed for item in ((0, 0), (1, 0), (0, 1), (0, 0))]
+    assert len(set(seeds)) == 3
+    assert seeds[0] == seeds[3]
+    assert evaluation[0].seed is None
+    assert collate([training[0, 0], training[0, 1]])["seed"] == [seeds[0], seeds[2]]
+    assert collate([evaluation[0]])["seed"] == []
+
+
+def test_collate_puts_views_in_a_row(clips):
+    dataset = ClipDataset(clips, dataclasses.replace(SMALL, test_clips=2), views=True)
+    batch = collate([dataset[0], dataset[4], dataset[5]])
+    assert batch["clip"].shape == (4, 3, 4, 48, 48)
+    assert batch["label"].tolist() == [0, 1]
+    assert torch.equal(batch["clip"][2:], dataset[5].frames)
 
 
 def test_part_of_a_file(clips):
@@ -124,7 +176,7 @@ def test_collate_of_nothing_readable():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"frames": 0}, {"short_side": 47}, {"train_crop": "left"}, {"flip_probability": 1.5}]
+    "changes", [{"frames": 0}, {"short_side": 47}, {"train_crop": "left"}, {"test_clips": 0}, {"test_crops": 2}]
 )
 def test_settings_refuse_nonsense(changes):
     with pytest.raises(ValueError, match="Expected"):

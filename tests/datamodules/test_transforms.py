@@ -40,11 +40,20 @@ def test_crop_corner_refuses_small_frames():
         transforms.crop_corner(200, 300, 224)
 
 
-def test_crop_mirror_and_layout():
+def test_view_corners_by_hand():
+    # Whole frames of 256x341: the centre as in evaluation, and both ends of the longer side.
+    assert transforms.view_corners(256, 341, 224, 1) == [(16, 59)]
+    assert transforms.view_corners(256, 341, 224, 3) == [(16, 0), (16, 59), (16, 117)]
+    assert transforms.view_corners(341, 256, 224, 3) == [(0, 16), (59, 16), (117, 16)]
+    assert transforms.view_corners(224, 224, 224, 3) == [(0, 0)] * 3
+    with pytest.raises(ValueError, match="at least 224x224"):
+        transforms.view_corners(200, 300, 224, 3)
+
+
+def test_crop_and_layout():
     clip = torch.arange(2 * 3 * 4 * 3, dtype=torch.uint8).reshape(2, 3, 4, 3)
     cut = transforms.crop(clip, (1, 2), 2)
     assert torch.equal(cut, clip[:, 1:3, 2:4])
-    assert torch.equal(transforms.mirror(clip)[:, :, 0], clip[:, :, 3])
     first = transforms.channels_first(cut)
     assert first.shape == (3, 2, 2, 2)
     assert first.is_contiguous()

@@ -53,6 +53,38 @@ def test_metrics_by_hand():
     assert "val/top5" in make_module(num_classes=6, class_names=None).val_metrics.compute()
 
 
+def test_views_are_averaged_by_hand():
+    module = make_module(num_classes=3, class_names=None)
+    # Three views each of two samples, as probabilities. The mean decides, not the majority or the mean of the logits.
+    views = torch.tensor(
+        [[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.4, 0.5, 0.1], [0.1, 0.5, 0.4]]
+    )
+    # A clip's first pixel says which view it is.
+    module.forward = lambda clips: views[clips[:, 0, 0, 0, 0].long()].log() + 7  # logits are known up to a constant
+    batch = batch_of([0, 2])
+    batch["clip"] = torch.arange(6, dtype=torch.uint8)[:, None, None, None, None].expand(6, 3, 4, 32, 32)
+    expected = torch.tensor([[0.5, 0.4, 0.1], [0.2, 0.4, 0.4]])
+    for step in (module.predict_step, module.test_step):
+        found = step(batch, 0)
+        assert found["sample_id"] == ["0", "1"]
+        torch.testing.assert_close(found["probabilities"], expected)
+    assert module.test_metrics.compute()["test/top1"] == 0.5
+    assert module.test_loss.compute() == pytest.approx(-(math.log(0.5) + math.log(0.4)) / 2)
+
+
+def test_one_view_is_the_model_itself():
+    module = make_module().eval()
+    batch = {**batch_of([0, 1, 1]), "clip": torch.randint(0, 256, (3, 3, 4, 32, 32), dtype=torch.uint8)}
+    with torch.no_grad():
+        assert torch.equal(module.predict_step(batch, 0)["probabilities"], module(batch["clip"]).softmax(-1))
+
+
+def test_nothing_readable_gives_no_predictions():
+    found = make_module().test_step(batch_of([]), 0)
+    assert found["sample_id"] == []
+    assert found["probabilities"].shape == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("step", "schedule", "expected"),
     [(0, "constant", 1 / 5), (3, "constant", 4 / 5), (4, "constant", 1), (19, "constant", 1),
