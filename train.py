@@ -4,6 +4,7 @@ python train.py fit --config configs/demo.yaml
 python train.py ablate --run runs/demo --split test
 python train.py prune --run runs/demo
 python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
+python train.py check-data --config configs/demo.yaml
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+from jsonargparse import SUPPRESS
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -24,6 +26,7 @@ from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RelevanceB
 from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
+from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from sightline.run_folder import VARIABLE, claim_run_folder, is_run_folder
@@ -113,6 +116,23 @@ class RunCLI(LightningCLI):
         standard = {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
         return {**standard, "ablate": {"model", "datamodule"}, "prune": {"model", "datamodule"}}
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Add check-data, which needs neither a model nor a trainer."""
+        super()._add_subcommands(parser, **kwargs)
+        explanation = (check_data.__doc__ or "").partition("Args:")[0]
+        command = self.init_parser(description=explanation)
+        command.add_lightning_class_args(ClipDataModule, "data", subclass_mode=True)
+        command.add_argument("--run", type=str, default=None, help="A run's folder, whose data is checked.")
+        command.add_function_arguments(check_data, as_group=False, skip={"data", "folder"})
+        known = {action.dest.partition(".")[0] for action in command._actions}
+        # A run's configuration says more, which does not matter here.
+        others = {action.dest.partition(".")[0] for action in self._parser("fit")._actions} - known
+        for name in sorted(others):
+            command.add_argument(f"--{name}", type=Any, default=None, help=SUPPRESS)
+        subcommands: Any = next(action for action in parser._actions if action.dest == "subcommand")
+        subcommands.add_subcommand("check-data", command, help=explanation.partition("\n")[0])
+        self._subcommand_parsers["check-data"] = command
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run is besides model, data and trainer."""
         parser.add_argument("--run", type=str, default=None, help="The run's folder; fit makes it, the others read it.")
@@ -126,8 +146,22 @@ class RunCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Let ``--run`` of a finished run stand for its configuration."""
+        """Let ``--run`` of a finished run stand for its configuration; check-data is done here and ends the program."""
         self.config = parser.parse_args(expand_run(sys.argv[1:] if args is None else args))
+        if self.config.subcommand == "check-data":
+            sys.exit(self._check_data())
+
+    def _check_data(self) -> int:
+        """Run check-data, for which no model and no trainer are built, and return its exit code."""
+        config = self.config["check-data"]
+        data = self._parser("check-data").instantiate_classes(config).data
+        folder = Path(config.run) / "tables" if config.run else Path()
+        options = {name: config[name] for name in ("out", "workers", "min_frames", "seconds_per_clip")}
+        try:
+            return int(check_data(data, folder=folder, **options) > 0)
+        except KeyboardInterrupt:
+            print("Interrupted: no findings were written.", file=sys.stderr)
+            return 130
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: VideoClassifier takes its structure from the checkpoint itself, and says what it replaces."""
@@ -256,7 +290,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         if os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)")
+        message = f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)"
+        if (sys.argv[1:] if arguments is None else arguments)[0] == "check-data":  # where 1 means findings
+            print(message, file=sys.stderr)
+            sys.exit(2)
+        sys.exit(message)
     finally:
         if given_folder is None:  # the next run of this process has a folder of its own
             os.environ.pop(VARIABLE, None)

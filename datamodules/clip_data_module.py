@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -85,6 +85,13 @@ class ClipDataModule(L.LightningDataModule):
 
         Called once, when a name, a count or a clip is first asked for. It must give the same answer on every rank.
         """
+
+    def stated_classes(self, clip: Clip) -> Mapping[str, str]:
+        """Which class the files themselves give a clip, by where they say so: ``{"folder": "Archery"}``.
+
+        Nothing unless a subclass knows its layout. `check_data` compares the names with the label, without case.
+        """
+        return {}
 
     @property
     def can_train(self) -> bool:
