@@ -26,6 +26,7 @@ from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RelevanceB
 from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
+from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
@@ -93,9 +94,12 @@ class RunTrainer(L.Trainer):
             prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
             ranks_of(self).together(prepare)
             folder = Path(self.default_root_dir)
+            record = folder / "tables" / f"unreadable-{command}.csv"
+            ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite)
             for step in steps:
                 step.analyse(context)
+            datamodule.report_bad_clips()
             for logger in self.loggers:
                 logger.finalize("success")
             self.strategy.barrier("done")
@@ -287,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser_kwargs={"description": __doc__},
             args=None if arguments is None else list(arguments),
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, TooManyBadClipsError) as error:
         if os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
         message = f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)"
