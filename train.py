@@ -4,6 +4,7 @@ python train.py fit --config configs/demo.yaml
 python train.py ablate --run runs/demo --split test
 python train.py prune --run runs/demo
 python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
+python train.py check-data --config configs/demo.yaml
 python train.py preview --config configs/demo.yaml
 """
 
@@ -36,9 +37,18 @@ from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
 from callbacks.preview import preview
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
+from datamodules.bad_clips import TooManyBadClipsError
+from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
-from sightline.run_folder import VARIABLE, claim_run_folder, is_run_folder
+from sightline.run_folder import (
+    VARIABLE,
+    claim_run_folder,
+    default_run_folder,
+    expand_run,
+    is_run_folder,
+    keep_curves,
+)
 
 # What runs where a run's configuration names no such callback.
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
@@ -46,7 +56,10 @@ DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "prune": [PrunedCheckpoints],
 }
 # Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"preview": preview}
+DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {
+    "check-data": (check_data, "tables"),
+    "preview": (preview, "figures"),
+}
 _GIVEN = {"data", "folder"}
 Split = Literal["train", "val", "test"]
 
@@ -105,9 +118,12 @@ class RunTrainer(L.Trainer):
             prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
             ranks_of(self).together(prepare)
             folder = Path(self.default_root_dir)
+            record = folder / "tables" / f"unreadable-{command}.csv"
+            ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite)
             for step in steps:
                 step.analyse(context)
+            datamodule.report_bad_clips()
             for logger in self.loggers:
                 logger.finalize("success")
             self.strategy.barrier("done")
@@ -132,7 +148,7 @@ class RunCLI(LightningCLI):
         """Add the commands on data alone; what a run's configuration says beyond the data does not matter to them."""
         super()._add_subcommands(parser, **kwargs)
         subcommands: Any = next(action for action in parser._actions if action.dest == "subcommand")
-        for name, function in DATA_COMMANDS.items():
+        for name, (function, _) in DATA_COMMANDS.items():
             explanation = (function.__doc__ or "").partition("Args:")[0]
             command = self.init_parser(description=explanation)
             command.add_lightning_class_args(ClipDataModule, "data", subclass_mode=True)
@@ -163,15 +179,20 @@ class RunCLI(LightningCLI):
         """Let ``--run`` of a finished run stand for its configuration; a command on data alone runs here, and ends."""
         self.config = parser.parse_args(expand_run(sys.argv[1:] if args is None else args))
         if self.config.subcommand in DATA_COMMANDS:
-            self._run_on_data(self.config.subcommand)
-            sys.exit()
+            sys.exit(self._run_on_data(self.config.subcommand))
 
-    def _run_on_data(self, name: str) -> None:
+    def _run_on_data(self, name: str) -> int:
+        """Run a command for which no model and no trainer are built; return its exit code."""
+        function, kind = DATA_COMMANDS[name]
         config = self.config[name]
         data = self._parser(name).instantiate_classes(config).data
-        folder = Path(config.run) / "figures" if config.run else Path()
-        options = {key: config[key] for key in inspect.signature(DATA_COMMANDS[name]).parameters if key not in _GIVEN}
-        DATA_COMMANDS[name](data, folder=folder, **options)
+        folder = Path(config.run) / kind if config.run else Path()
+        options = {key: config[key] for key in inspect.signature(function).parameters if key not in _GIVEN}
+        try:
+            return int(bool(function(data, folder=folder, **options)))
+        except KeyboardInterrupt:
+            print("Interrupted: nothing was written.", file=sys.stderr)
+            return 130
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: VideoClassifier takes its structure from the checkpoint itself, and says what it replaces."""
@@ -180,13 +201,13 @@ class RunCLI(LightningCLI):
         """Choose the run's folder and, after a fit, its best weights."""
         config = self.config[self.subcommand]
         self.folder: Path | None = None
-        self.wanted = Path(config.run or default_run_folder(config))
+        self.wanted = Path(config.run or default_run_folder(config.data.class_path, config.model.init_args.backbone))
         origin = Path(config.ckpt_path).parent.parent if config.ckpt_path else None
         if self.subcommand == "fit":
             # Resuming a run goes on in its folder, where its best weights so far are.
             if origin is not None and is_run_folder(origin) and config.run in (None, str(origin)):
                 self.folder = origin
-                _keep_curves(origin / "tables" / "metrics.csv")
+                keep_curves(origin / "tables" / "metrics.csv")
             return
         if config.run is not None:
             self.folder = Path(config.run)
@@ -239,41 +260,6 @@ class RunCLI(LightningCLI):
         (folder / "config.yaml").write_text(text)
 
 
-def _keep_curves(path: Path) -> None:
-    """Put the curves of an interrupted fit aside: a logger begins its file anew."""
-    if path.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        number = 1
-        while (aside := path.with_name(f"metrics-part{number}.csv")).exists():
-            number += 1
-        path.rename(aside)
-
-
-def default_run_folder(config: Any) -> str:
-    """Return runs/<data>-<backbone>."""
-    data = config.data.class_path.rsplit(".", 1)[-1].lower()
-    return f"runs/{data}-{config.model.init_args.backbone}"
-
-
-def expand_run(arguments: Sequence[str]) -> list[str]:
-    """Let ``--run DIR`` of an existing run stand for its configuration, which later options override.
-
-    Raises:
-        ValueError: If a command that needs a finished run is given a folder that is none.
-    """
-    arguments = list(arguments)
-    if not arguments or arguments[0] in ("fit", "-h", "--help"):
-        return arguments
-    for place, argument in enumerate(arguments):
-        folder = argument.partition("=")[2] if argument.startswith("--run=") else None
-        if argument == "--run" and place + 1 < len(arguments):
-            folder = arguments[place + 1]
-        if folder:
-            if not is_run_folder(Path(folder)):
-                raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Train one with train.py fit.")
-            return [arguments[0], "--config", str(Path(folder) / "config.yaml"), *arguments[1:]]
-    return arguments
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes of the user give one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -297,10 +283,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser_kwargs={"description": __doc__},
             args=None if arguments is None else list(arguments),
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, TooManyBadClipsError) as error:
         if os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)")
+        message = f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)"
+        if (sys.argv[1:] if arguments is None else arguments)[0] == "check-data":  # where 1 means findings
+            print(message, file=sys.stderr)
+            sys.exit(2)
+        sys.exit(message)
     finally:
         if given_folder is None:  # the next run of this process has a folder of its own
             os.environ.pop(VARIABLE, None)

@@ -27,7 +27,10 @@ def suffix_of_test(trainer: L.Trainer) -> str:
 
 
 class RunRecords(L.Callback):
-    """Writes splits.csv, tables/{split,test,predict}.csv and figures/confusion.*; prints a line per epoch."""
+    """Writes splits.csv, tables/{split,test,predict}.csv and figures/confusion.*; prints a line per epoch.
+
+    Clips that cannot be read are listed in tables/unreadable.csv (of fit) or tables/unreadable-<command>.csv.
+    """
 
     def __init__(self) -> None:
         self._predictions: list[pd.DataFrame] = []
@@ -35,6 +38,10 @@ class RunRecords(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = getattr(trainer, "datamodule", None)
+        if isinstance(data, ClipDataModule):
+            # Lightning lets every process pass setup before any of them reads a clip.
+            name = "unreadable.csv" if stage == "fit" else f"unreadable-{stage}.csv"
+            data.record_bad_clips(Path(trainer.default_root_dir) / "tables" / name, trainer.global_rank)
         if stage in ("validate", "test") and isinstance(data, ClipDataModule):
             check_split(Path(trainer.default_root_dir), data)
         if (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -16,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, augment
+from datamodules.bad_clip_record import BadClipRecord
 from datamodules.bad_clips import BadClips
 from datamodules.clip_lists import check_clips, clip_table, clips_digest
 from datamodules.clips import SPLITS, Clip, ClipDataset, ClipSettings, collate
@@ -111,6 +113,7 @@ class ClipDataModule(L.LightningDataModule):
         self.balance_classes = balance_classes
         self.limit_per_class = limit_per_class
         self._bad_clips: dict[str, BadClips] = {}
+        self._bad_record: BadClipRecord | None = None
 
     # ------------------------------------------------------------------ what there is
 
@@ -120,6 +123,13 @@ class ClipDataModule(L.LightningDataModule):
 
         Called once, when a name, a count or a clip is first asked for. It must give the same answer on every rank.
         """
+
+    def stated_classes(self, clip: Clip) -> Mapping[str, str]:
+        """Which class the files themselves give a clip, by where they say so: ``{"folder": "Archery"}``.
+
+        Nothing unless a subclass knows its layout. `check_data` compares the names with the label, without case.
+        """
+        return {}
 
     @property
     def can_train(self) -> bool:
@@ -272,8 +282,17 @@ class ClipDataModule(L.LightningDataModule):
     def bad_clips(self, split: str) -> BadClips:
         """The unreadable clips met in a split so far; outside the Trainer feed it with ``batch["unreadable"]``."""
         if split not in self._bad_clips:
-            self._bad_clips[split] = BadClips(split, len(self.clips(split)), self.max_bad_fraction)
+            self._bad_clips[split] = BadClips(split, len(self.clips(split)), self.max_bad_fraction, self._bad_record)
         return self._bad_clips[split]
+
+    def record_bad_clips(self, path: Path, rank: int = 0) -> None:
+        """Count unreadable clips anew, those of all processes together, and list them in a CSV file.
+
+        Every process calls this, and waits for the first one before it reads clips.
+        """
+        self._bad_record, self._bad_clips = BadClipRecord(path, rank), {}
+        if rank == 0:
+            self._bad_record.clear()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Log and count the batch's unreadable clips (in the main process, where the run can be stopped)."""
@@ -286,9 +305,16 @@ class ClipDataModule(L.LightningDataModule):
         return batch
 
     def teardown(self, stage: str) -> None:
-        """Say at the end how many clips could not be read."""
-        for bad in self._bad_clips.values():
-            if summary := bad.summary():
+        """Say at the end which clips could not be read."""
+        self.report_bad_clips()
+
+    def report_bad_clips(self) -> None:
+        """Log every clip that could not be read; where processes count together the first one does so for all."""
+        if self._bad_record is not None and self._bad_record.rank > 0:
+            return
+        splits = self._bad_clips if self._bad_record is None else self._bad_record.splits()
+        for split in splits:
+            if summary := self.bad_clips(split).summary():
                 log.warning(summary)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,15 @@ class DriverClips(ClipDataModule):
                 )
             )
         return class_names, clips
+
+    @cached_property
+    def _in_class_folders(self) -> bool:
+        names = {name.lower() for name in self.class_names}
+        return all(Path(clip.path).parent.name.lower() in names for split in SPLITS for clip in self.clips(split))
+
+    def stated_classes(self, clip: Clip) -> Mapping[str, str]:
+        """The class of the clip's folder, where all clips lie in folders that are named by classes."""
+        return {"folder": Path(clip.path).parent.name} if self._in_class_folders else {}
 
     def _class_names(self, rows: list[Row]) -> list[str]:
         found = {row["label"] for row in rows}

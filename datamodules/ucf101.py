@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,7 @@ from datamodules.splits import subject_disjoint_split
 
 log = logging.getLogger(__name__)
 
+_CLASS = re.compile(r"v_(.+)_g\d+_c\d+\.\w+$", re.IGNORECASE)
 _GROUP = re.compile(r"_g(\d+)_c\d+\.\w+$", re.IGNORECASE)
 _ENTRY = re.compile(r"(?P<name>.+?)(?:\s+(?P<number>\d+))?$")
 _PARTS = ("train", "val")
@@ -72,6 +73,12 @@ class UCF101(ClipDataModule):
         }
         self._check_groups(clips["train"], clips["test"])
         return names, self._cut_validation(clips["train"], names) + clips["test"]
+
+    def stated_classes(self, clip: Clip) -> Mapping[str, str]:
+        """The class of the clip's folder, and the one in its file name."""
+        path = Path(clip.path)
+        named = _CLASS.match(path.name)
+        return {"folder": path.parent.name} | ({"file name": named[1]} if named else {})
 
     def _annotation_folder(self) -> Path:
         if self.annotations is not None:

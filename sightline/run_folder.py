@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Tells the processes that a launcher starts from this one which folder was chosen.
@@ -92,3 +92,37 @@ def _wait_for(claim: Path, seconds: float = 120) -> Path:
         f"The first process of this launch did not write its run folder to {claim} within {seconds:.0f} s. "
         "Is the folder shared among the nodes?"
     )
+
+
+def keep_curves(path: Path) -> None:
+    """Put the curves of an interrupted fit aside: a logger begins its file anew."""
+    if path.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        number = 1
+        while (aside := path.with_name(f"metrics-part{number}.csv")).exists():
+            number += 1
+        path.rename(aside)
+
+
+def default_run_folder(data_class: str, backbone: str) -> str:
+    """Return runs/<data>-<backbone>."""
+    return f"runs/{data_class.rsplit('.', 1)[-1].lower()}-{backbone}"
+
+
+def expand_run(arguments: Sequence[str]) -> list[str]:
+    """Let ``--run DIR`` of an existing run stand for its configuration, which later options override.
+
+    Raises:
+        ValueError: If a command that needs a finished run is given a folder that is none.
+    """
+    arguments = list(arguments)
+    if not arguments or arguments[0] in ("fit", "-h", "--help"):
+        return arguments
+    for place, argument in enumerate(arguments):
+        folder = argument.partition("=")[2] if argument.startswith("--run=") else None
+        if argument == "--run" and place + 1 < len(arguments):
+            folder = arguments[place + 1]
+        if folder:
+            if not is_run_folder(Path(folder)):
+                raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Train one with train.py fit.")
+            return [arguments[0], "--config", str(Path(folder) / "config.yaml"), *arguments[1:]]
+    return arguments

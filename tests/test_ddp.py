@@ -1,12 +1,14 @@
 """Two processes on one machine give what one gives. Each test starts the real command."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,3 +67,24 @@ def test_two_processes_ablate_a_finished_run(tiny_config: Path, tmp_path: Path):
     (again / "config.yaml").write_bytes((one / "config.yaml").read_bytes())
     run_train("ablate", "--run", str(again), "--ckpt_path", str(one / "checkpoints/best.ckpt"), *TWO)
     assert_same_scores(one, again)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_at_too_many_bad_clips(tiny_config: Path, cabin_root: Path, tmp_path: Path):
+    shutil.copytree(cabin_root, tmp_path / "cabin")
+    for file in sorted((tmp_path / "cabin").rglob("steering_00[0-2].mp4")):
+        file.write_bytes(b"")
+    config = yaml.safe_load(tiny_config.read_text())
+    # 18 of 72 clips, about 12 of the 48 training clips: each process meets about six in an epoch.
+    config["data"]["init_args"] |= {"root": str(tmp_path / "cabin"), "max_bad_fraction": 9 / 48, "batch_size": 1}
+    tiny_config.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "train.py", "fit", "--config", str(tiny_config), "--run", str(tmp_path / "run"), *TWO]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode != 0
+    assert "Expected at most 9 unreadable clip(s) among the 48 of the train split, met 1" in done.stderr
+    listed = pd.read_csv(tmp_path / "run" / "tables" / "unreadable.csv")
+    assert len(listed) > 9
+    assert listed["sample_id"].is_unique
+    parts = sorted((tmp_path / "run" / "tables" / ".unreadable.csv.parts").iterdir())
+    assert [len(part.read_text().splitlines()) <= 9 for part in parts] == [True, True]

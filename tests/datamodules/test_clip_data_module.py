@@ -234,9 +234,9 @@ def test_one_bad_clip_is_replaced_and_counted(damaged_root, tmp_path, caplog):
         assert names.count("ben/texting.avi") == 2
     messages = [record.getMessage() for record in caplog.records]
     assert sum(m.startswith("Unreadable clip in the train split: anna/texting.avi: ") for m in messages) == 1
-    assert messages[-1] == (
-        "1 of 6 clips of the train split could not be read and were replaced by clips of their class "
-        "(2 times in all): anna/texting.avi"
+    assert messages[-1].startswith(
+        "1 of 6 clips of the train split could not be read (replaced by others of their class in training, left out of "
+        "evaluation):\n  anna/texting.avi: "
     )
     assert list(data.bad_clips("train").reasons) == ["anna/texting.avi"]
 
@@ -255,6 +255,27 @@ def test_too_many_bad_clips_stop_training(damaged_root, tmp_path):
         trainer(tmp_path).fit(Recorder(), data)
     patient = DriverClips(str(damaged_root), max_bad_fraction=0.5, **SMALL)
     trainer(tmp_path).fit(Recorder(), patient)
+
+
+def test_ranks_count_together(damaged_root, tmp_path):
+    """Each of two ranks meets one bad clip, as many as may be: together they are too many."""
+    (damaged_root / "ben/driving.avi").write_bytes(b"")
+    ranks = [DriverClips(str(damaged_root), **SMALL) for _ in range(2)]
+    for rank, data in enumerate(ranks):
+        data.record_bad_clips(tmp_path / "unreadable.csv", rank)
+    ranks[0].bad_clips("train").add([("anna/texting.avi", "empty")])
+    with pytest.raises(TooManyBadClipsError, match=r"met 2 \(all are listed in .*unreadable\.csv\)"):
+        ranks[1].bad_clips("train").add([("ben/driving.avi", "empty")])
+
+
+def test_every_command_counts_anew(damaged_root, tmp_path, caplog):
+    data = DriverClips(str(damaged_root), **SMALL)
+    for name in ("one", "two"):
+        data.record_bad_clips(tmp_path / name, 0)
+        with caplog.at_level(logging.WARNING, logger="datamodules"):
+            trainer(tmp_path).test(Recorder(), data)
+        assert (tmp_path / name).read_text().splitlines()[1].startswith("test,dan/texting.avi,")
+    assert sum(record.getMessage().startswith("1 of 3 clips of the test split") for record in caplog.records) == 2
 
 
 def test_split_table(data):

@@ -124,6 +124,35 @@ def test_digest_depends_on_the_frames(make, lists):
     assert make().data_hash("test") != before
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lists_in_every_form_that_is_about(make, lists, ending, mark):
+    expected = make().clips("test")
+    path = lists / "midlevel.chunks_90.split_0.test.csv"
+    lines = path.read_text().split("\n")
+    # Blank lines, and spaces after the commas (none of the class names holds a comma).
+    text = ending.join([lines[0].replace(",", ", "), "", *(line.replace(",", ", ") for line in lines[1:]), ""])
+    path.write_bytes((mark + text).encode())
+    assert make().clips("test") == expected
+    assert "looking_or_moving_around (e.g. searching)" in make().class_names
+
+
+def test_every_split_has_its_own_lists(make, lists):
+    people = {
+        0: PEOPLE,
+        1: {"train": (1, 14), "val": (2,), "test": (5,)},
+        2: {"train": (5, 2), "val": (1,), "test": (14,)},
+    }
+    for split, parts in people.items():
+        for part, persons in parts.items():
+            rows = [row for person in persons for row in rows_of(person)]
+            write_list(lists / f"midlevel.chunks_90.split_{split}.{part}.csv", rows)
+    for split, parts in people.items():
+        data = make(split=split)
+        for part, persons in parts.items():
+            assert {clip.group for clip in data.clips(part)} == {f"vp{person}" for person in persons}
+
+
 def test_a_missing_part_is_told(make, lists, caplog):
     (lists / "midlevel.chunks_90.split_0.val.csv").unlink()
     with caplog.at_level(logging.WARNING):

@@ -123,6 +123,58 @@ def test_bad_lists(root, name, old, new, message):
         UCF101(str(root)).clips("train")
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_lists_in_every_form_that_is_about(root, ending, mark, labelled):
+    """Line ends, byte order mark, blank lines, spaces at the ends, and labels in the test list as some copies have."""
+    expected = [
+        (clip.sample_id, clip.label, clip.split) for s in ("train", "test") for clip in UCF101(str(root)).clips(s)
+    ]
+    for path in (root.parent / "ucfTrainTestlist").iterdir():
+        lines = path.read_text().split("\n")
+        if labelled and path.name.startswith("testlist"):
+            label_of = {name: label for label, name in enumerate(CLASSES, start=1)}
+            lines = [f"{line} {label_of[line.split('/')[0]]}" for line in lines if line]
+        text = ending.join(["", *(f"{line} " for line in lines[:2]), "", *lines[2:], "", " "])
+        path.write_bytes((mark + text).encode())
+    data = UCF101(str(root))
+    assert data.class_names == list(CLASSES)
+    assert [(c.sample_id, c.label, c.split) for s in ("train", "test") for c in data.clips(s)] == expected
+
+
+def test_every_split_has_its_own_lists(root):
+    lists = root.parent / "ucfTrainTestlist"
+    # Split n tests groups 2n - 1 and 2n.
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.avi"))
+    for fold in (1, 2, 3):
+        tested = [name for name in files if f"_g{2 * fold - 1:02}_" in name or f"_g{2 * fold:02}_" in name]
+        (lists / f"testlist{fold:02}.txt").write_text("\n".join(tested))
+        (lists / f"trainlist{fold:02}.txt").write_text("\n".join(name for name in files if name not in tested))
+    for fold in (1, 2, 3):
+        data = UCF101(str(root), fold=fold)
+        assert {group[-3:] for group in groups(data, "test")} == {f"g{2 * fold - 1:02}", f"g{2 * fold:02}"}
+        assert not groups(data, "test") & (groups(data, "train") | groups(data, "val"))
+
+
+def test_a_group_number_of_another_class_leaks_only_where_numbers_span_classes(root):
+    edit(root, "testlist01.txt", "Archery/v_Archery_g01_c01.avi", "")
+    edit(root, "testlist01.txt", "Archery/v_Archery_g01_c02.avi", "")
+    lists = root.parent / "ucfTrainTestlist"
+    with (lists / "trainlist01.txt").open("a") as file:
+        file.write("Archery/v_Archery_g01_c01.avi 1\n")
+    assert len(UCF101(str(root)).clips("test")) == 10
+    with pytest.raises(
+        ValueError, match=r"no group in both lists of fold 1, found 1: g01\. Their clips show one recording"
+    ):
+        UCF101(str(root), groups_span_classes=True).clips("test")
+
+
+def test_what_files_say_of_their_class(root):
+    data = UCF101(str(root))
+    assert data.stated_classes(data.clips("test")[4]) == {"folder": "HandstandPushups", "file name": "HandStandPushups"}
+
+
 def test_name_without_a_group(root):
     (root / "Archery" / "clip1.avi").write_bytes(b"")
     edit(root, "trainlist01.txt", "v_Archery_g03_c01.avi", "clip1.avi")
