@@ -6,18 +6,14 @@ a unit is in where all but k - 1 of the others are surely above it, and out wher
 leave that set's contest, and k shrinks by those that are in. A unit that is settled for every set stops. What is still
 open when all samples are seen is decided by the full means, exactly; ties go to the lower index.
 
-The answer raced for is the ranking of the *full data*, so samples are drawn without replacement from a finite
-population, and nothing has to be assumed about drivers or classes. The intervals are one-sided, of the mean of paired
-differences: Student's t, with the finite-population correction sqrt(1 - n/N), widened where the differences are
-skewed towards the side that would hide an error: by skew (2 t^2 + 1) / (6 sqrt(n)) standard errors (the first-order
-term of Hall 1992, section 2.6; never narrowed).
+The answer raced for is the ranking of the *full data*. No look but the last leaves fewer samples unseen than the first
+one sees: the mean of a few unseen samples follows no normal law, on which the intervals rest (see `paired_claims`).
 
-Bonferroni: a set can only be wrong if some unit that belongs into it was called surely above one that does not: for a
-false "in" of u, more than U - k units, and so one of the true set, were called above it; for a false "out", k units
-below it, so one from outside the true set. Hence only the pairs that a cut separates count, each in one direction,
-times the looks before the last. How many there are follows from U and the ks; which they are need not be known.
-
-Differences that (nearly) do not vary, such as those of two units that are 0 on every sample so far, settle nothing.
+Bonferroni: a set can only be wrong if some unit outside it was called surely below one that belongs into it. For a
+false "in" of u, all but k - 1 others were called above it, and so one of the k of the true set; for a false "out", k
+others were called below it, and so one from outside the true set. Hence only the pairs that a cut separates count, each
+in one direction, times the looks before the last. How many there are follows from U and the ks; which, need not be
+known.
 
 Shapes: U units, A active units, S samples of a look, N samples in all.
 """
@@ -35,15 +31,10 @@ from numpy.typing import NDArray
 
 from sightline.relevance.bootstrap import chosen
 from sightline.relevance.matrix import Floats
-from sightline.relevance.student_t import t_quantile
+from sightline.relevance.paired_claims import Flags, Indices, PairedSums
 from sightline.types import Unit
 
 GROWTH = 1.2
-# A share of a pair's second moment, well above what rounding leaves of a difference that is constant.
-_NO_VARIANCE = 1e-9
-
-Indices = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 @dataclass
@@ -103,8 +94,7 @@ class Race:
         seed: Seed of the order of samples.
 
     Attributes:
-        n: Samples that each unit was evaluated on, (U,).
-        settled_at: The same for units that were settled before the last look, else -1, (U,).
+        settled_at: Samples seen by units that were settled before the last look, else -1, (U,).
     """
 
     def __init__(
@@ -124,7 +114,6 @@ class Race:
         self.ends = look_ends(total, min_samples)
         claims = crossing_pairs(units, self.ks, self.modes) * max(len(self.ends) - 1, 1)
         self.error = (1 - confidence) / max(claims, 1)
-        self.n = np.zeros(units, dtype=np.int64)
         self.settled_at = np.full(units, -1, dtype=np.int64)
         self._order = np.random.default_rng(seed).permutation(total)
         self._looks = 0
@@ -133,12 +122,12 @@ class Race:
             for mode in self.modes
             for k in self.ks
         ]
-        self._totals = np.zeros(units)
-        # Sums over samples of x_a, x_a x_b and x_a^2 x_b, from which all pairs' means, variances and skews follow.
-        # What all units have in common on a sample is taken off x first: it cancels in differences, but would leave
-        # its rounding behind.
-        self._sums = np.zeros(units)
-        self._products, self._cubes = np.zeros((units, units)), np.zeros((units, units))
+        self._sums = PairedSums(units)
+
+    @property
+    def n(self) -> Indices:
+        """Samples that each unit was evaluated on, (U,)."""
+        return self._sums.n
 
     @property
     def active(self) -> Indices:
@@ -187,16 +176,16 @@ class Race:
             )
         if not np.isfinite(scores).all():
             raise ValueError("Scores must be finite; leave out whole samples that could not be read.")
-        self._add(active, scores)
+        self._sums.add(active, scores)
         self._looks += 1
         last = self._looks == len(self.ends)
         if last:
-            means = self._totals / np.maximum(self.n, 1)
+            means = self._sums.totals / np.maximum(self.n, 1)
             for contest in self._contests:
                 contest.decide(means)
             return active
         if self.n[active[0]] >= self.min_samples:
-            below = self._surely_below(active)
+            below = self._sums.surely_below(active, self.total, self.error)
             for contest in self._contests:
                 contest.settle(active, below)
         settled = np.setdiff1d(active, self.active)
@@ -246,40 +235,14 @@ class Race:
             ],
         }
 
-    def _add(self, active: Indices, scores: Floats) -> None:
-        self._totals[active] += scores.sum(axis=1)
-        self.n[active] += scores.shape[1]
-        x = scores - scores.mean(axis=0)
-        block = np.ix_(active, active)
-        self._sums[active] += x.sum(axis=1)
-        self._products[block] += x @ x.T
-        self._cubes[block] += (x * x) @ x.T
-
-    def _surely_below(self, active: Indices) -> Flags:
-        """Which active unit (row) has surely a lower mean over the full data than which (column), (A, A)."""
-        block = np.ix_(active, active)
-        n = int(self.n[active[0]])
-        mean = (self._sums[active][:, None] - self._sums[active]) / n
-        products, cubes = self._products[block] / n, self._cubes[block] / n
-        second = np.diag(products)[:, None] + np.diag(products) - 2 * products
-        third = np.diag(cubes)[:, None] - 3 * cubes + 3 * cubes.T - np.diag(cubes)
-        variance = np.maximum(second - mean**2, 0.0)
-        varies = variance > _NO_VARIANCE * second
-        with np.errstate(invalid="ignore", divide="ignore"):
-            skew = (third - 3 * second * mean + 2 * mean**3) / variance**1.5
-        t = t_quantile(self.error, n - 1)
-        t_skewed = t + np.where(varies, np.maximum(skew, 0.0), 0.0) * (2 * t * t + 1) / (6 * math.sqrt(n))
-        # Samples that turn out unreadable only shrink the population: with all of them the interval errs to the safe.
-        width = t_skewed * np.sqrt(variance / (n - 1) * (1 - n / self.total))
-        return varies & (mean + width < 0)
-
 
 def look_ends(total: int, min_samples: int) -> list[int]:
-    """Return after how many samples there is a look; the last one is after all."""
-    ends = [min(min_samples, total)]
-    while ends[-1] < total:
-        ends.append(min(total, math.ceil(ends[-1] * GROWTH)))
-    return ends
+    """Return after how many samples there is a look; the last is after all, the others leave ``min_samples`` unseen."""
+    ends, following = [], min_samples
+    while following <= total - min_samples:
+        ends.append(following)
+        following = math.ceil(following * GROWTH)
+    return [*ends, total]
 
 
 def crossing_pairs(units: int, ks: Sequence[int], modes: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from sightline.relevance.paired_claims import skew_correction
 from sightline.relevance.racing import Race, crossing_pairs, look_ends
 from sightline.relevance.ranking import rank_units
 from sightline.relevance.student_t import t_quantile
@@ -24,7 +25,9 @@ def slowly_below(x: np.ndarray, total: int, error: float) -> np.ndarray:
             if d.std() < 1e-12:
                 continue
             skew = ((d - d.mean()) ** 3).mean() / d.std() ** 3
-            factor = t + max(skew, 0) * (2 * t * t + 1) / (6 * math.sqrt(n))
+            f = n / total
+            edgeworth = t**2 * math.sqrt(1 - f) / 2 - (t**2 - 1) * (1 - 2 * f) / (6 * math.sqrt(1 - f))
+            factor = t + max(skew, 0) * edgeworth / math.sqrt(n)
             claims[a, b] = d.mean() + factor * d.std(ddof=1) * math.sqrt((1 - n / total) / n) < 0
     return claims
 
@@ -69,14 +72,22 @@ def test_a_race_agrees_with_the_slow_one(seed):
 
 
 def test_looks_and_pairs_by_hand():
-    assert look_ends(200, 100) == [100, 120, 144, 173, 200]
-    assert look_ends(50, 100) == [50]
+    assert look_ends(273, 100) == [100, 120, 144, 173, 273]  # the next would leave 65 unseen
+    assert look_ends(200, 100) == [100, 200]
+    assert look_ends(199, 100) == [199]
     # Lowest 1 of 5: pairs of places (1, 2..5). Lowest 1 and 3: those and (2, 4), (2, 5), (3, 4), (3, 5).
     assert crossing_pairs(5, [1], ["lowest"]) == 4
     assert crossing_pairs(5, [1, 3], ["lowest"]) == 8
     # The highest 2 of 5 are cut where the lowest 3 are.
     assert crossing_pairs(5, [2], ["highest"]) == crossing_pairs(5, [3], ["lowest"]) == 6
     assert crossing_pairs(5, [5], ["lowest"]) == 0
+
+
+def test_the_skew_correction_by_hand():
+    # Of an infinite population it is Hall's (2 t^2 + 1) / (6 sqrt(n)); with half of it seen the mean has no skew.
+    assert skew_correction(3.0, 100, 0.0) == pytest.approx(19 / 60)
+    assert skew_correction(3.0, 100, 0.5) == pytest.approx(9 * 0.5**0.5 / 20)
+    assert skew_correction(3.0, 100, 0.99) > skew_correction(3.0, 100, 0.5)
 
 
 def run(scores: np.ndarray, **options) -> Race:
@@ -121,7 +132,7 @@ def test_a_difference_that_never_varied_settles_nothing():
     """Unit 0 is ahead by the same on all samples but those that come after the last decision."""
     order = np.random.default_rng(0).permutation(900)
     late = order[look_ends(900, 100)[-2] :]
-    assert 0 < len(late) < 100
+    assert 100 <= len(late) < 200
     scores = np.tile(np.random.default_rng(1).random(900), (2, 1))
     # One such number is kept exactly by rounding, the others nearly.
     for ahead in (2**-10, 0.00123456789, 1e-7):
