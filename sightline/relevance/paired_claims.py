@@ -8,7 +8,9 @@ error, t grows by
     skew / sqrt(n) * (t^2 sqrt(1 - f) / 2 - (t^2 - 1) (1 - 2 f) / (6 sqrt(1 - f)))
 
 the first-order Edgeworth term of a mean divided by its estimated error (for f = 0, Hall 1992, section 2.6), in which
-1 - 2 f is the skew of sampling without replacement; where the skew is to the other side, t stays.
+1 - 2 f is the skew of sampling without replacement; where the skew is to the other side, t stays. The samples that
+hide an error are those that lack the rare large values, and so show too little skew: three standard errors of a skew
+are added to it.
 
 Differences that (nearly) do not vary, such as those of two units that are 0 on every sample so far, say nothing.
 
@@ -25,6 +27,8 @@ from numpy.typing import NDArray
 from sightline.relevance.matrix import Floats
 from sightline.relevance.student_t import t_quantile
 
+SKEW_ERRORS = 3.0
+"""How many of its standard errors, sqrt(6/n), are added to a skew."""
 # A share of a pair's second moment, well above what rounding leaves of a difference that is constant.
 _NO_VARIANCE = 1e-9
 
@@ -78,8 +82,9 @@ class PairedSums:
         varies = variance > _NO_VARIANCE * second
         with np.errstate(invalid="ignore", divide="ignore"):
             skew = (third - 3 * second * mean + 2 * mean**3) / variance**1.5
+        skew_at_most = np.where(varies, np.maximum(skew + SKEW_ERRORS * math.sqrt(6 / n), 0.0), 0.0)
         t = t_quantile(error, n - 1)
-        factor = t + np.where(varies, np.maximum(skew, 0.0), 0.0) * skew_correction(t, n, n / total)
+        factor = t + skew_at_most * skew_correction(t, n, n / total)
         width = factor * np.sqrt(variance / (n - 1) * (1 - n / total))
         return varies & (mean + width < 0)
 
