@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -22,7 +23,8 @@ from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.latency import compare_latency
 from sightline.pruning.plan import PruningPlan, one_shot_plans, unpruned_plan
 from sightline.pruning.testing import accuracy, predict_split
-from sightline.relevance.ranking import layer_means
+from sightline.relevance.cut_gap import cut_gaps
+from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
 from sightline.relevance.table import read_manifest, read_scores
 from sightline.report.files import save_figure
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
@@ -35,6 +37,8 @@ from sightline.report.pruning_table import (
     render_pruning_table,
     write_pruning_table,
 )
+
+log = logging.getLogger(__name__)
 
 
 class PrunedCheckpoints(Analysis):
@@ -109,9 +113,19 @@ class PrunedCheckpoints(Analysis):
                 f"The scores in {context.relevance_folder} were made with other weights than {context.checkpoint}. "
                 "Run train.py ablate with --overwrite true first, or pass the checkpoint that was scored."
             )
-        return one_shot_plans(
-            layer_means(table, self.score), context.backbone.layers, self.depths, self.modes, self.score
-        )
+        race = manifest.get("race")
+        removable = [info.index for info in context.backbone.layers if info.removable]
+        if race is not None:
+            check_race(race, self.score, removable, self.depths, self.modes)
+        order = layer_order(table, self.score, race)
+        plans = one_shot_plans(order, context.backbone.layers, self.depths, self.modes, self.score)
+        if context.ranks.rank == 0:
+            ranking = rank_units(table, self.score, race)
+            ranking = ranking[ranking["layer"].isin(removable)]
+            for gap in cut_gaps(ranking, self.depths, self.modes, manifest["noise_floor"]):
+                if not gap.clear:
+                    log.warning(gap.warning)
+        return plans
 
     def _folder(self, context: Context, plan: PruningPlan) -> Path:
         return context.folder / "pruned" / plan.plan_id
@@ -119,7 +133,7 @@ class PrunedCheckpoints(Analysis):
     def _export(self, context: Context, plans: list[PruningPlan]) -> None:
         structure = dict(context.module.hparams)
         manifest = read_manifest(context.relevance_folder)["tables"]["layers"]
-        means = layer_means(read_scores(context.relevance_folder, "layers"), self.score)
+        means = layer_means(read_scores(context.relevance_folder, "layers"), self.score, manifest.get("race"))
         for plan in plans:
             export_model(
                 context.backbone.without(plan.removed_layers),

@@ -1,20 +1,24 @@
-"""After the ablation: one box per layer (the thesis' figure 5.1) and one per head."""
+"""After the ablation: one box per layer (the thesis' figure 5.1) and one per head, and the statistics behind them."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import pandas as pd
+
 from callbacks.analysis import Analysis, Context
 from callbacks.logging_results import log_to_wandb
+from sightline.relevance.statistics import interval_note
 from sightline.relevance.table import KINDS, read_manifest, read_scores
 from sightline.report.boxplots import head_boxplot, layer_boxplot
 from sightline.report.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
 from sightline.report.files import save_figure
+from sightline.report.relevance_tables import relevance_tables, write_relevance_tables
 from sightline.report.unit_statistics import unit_statistics
 
 
 class RelevanceBoxplots(Analysis):
-    """Draws the score tables: figures/relevance_*.{png,svg}, and an interactive figure and a table in W&B."""
+    """Draws and summarises the scores: figures/relevance_*, tables/relevance_*, tables/stability_*; the same in W&B."""
 
     command: ClassVar[str] = "ablate"
 
@@ -22,7 +26,7 @@ class RelevanceBoxplots(Analysis):
         """Set up the figures.
 
         Args:
-            scores: Which scores to draw; r if not given.
+            scores: Which scores to draw and to summarise; r if not given.
         """
         self.scores = scores or ["r"]
 
@@ -45,3 +49,13 @@ class RelevanceBoxplots(Analysis):
                     context.loggers,
                     {f"{name}/figure": interactive[kind](table, score), f"{name}/statistics": statistics},
                 )
+            self._summarise(context, kind, table)
+
+    def _summarise(self, context: Context, kind: str, table: pd.DataFrame) -> None:
+        entry = read_manifest(context.relevance_folder)["tables"][kind]
+        # A layer that cannot be removed is no rival for a place among those that are; a head can go from any layer.
+        removable = [info.index for info in context.backbone.layers if info.removable] if kind == "layers" else None
+        race = entry.get("race")
+        tables = relevance_tables(table, self.scores, entry["class_names"], removable, race)
+        paths = write_relevance_tables(tables, context.folder / "tables", context.split, kind)
+        print(f"Wrote {', '.join(map(str, paths))}. {interval_note(table['group'].nunique(), race is not None)}")

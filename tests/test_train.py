@@ -44,7 +44,9 @@ def test_a_run_leaves_everything_behind(finished_run: Path):
     expected = {
         "config.yaml", "splits.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "relevance/train/heads.parquet",
         "relevance/train/layers.parquet", "relevance/train/manifest.json", "tables/pruning.csv", "tables/pruning.md",
-        "tables/metrics.csv", "tables/split.csv",
+        "tables/metrics.csv", "tables/split.csv", "tables/relevance_train_layers.csv",
+        "tables/relevance_train_heads_by_class.csv", "tables/relevance_train_heads_by_group.csv",
+        "tables/stability_train_heads.csv",
         "figures/relevance_train_layers_r.png", "figures/relevance_train_heads_r.svg",
         "figures/accuracy_against_depth.png", "figures/accuracy_against_cost.png",
         "pruned/relevance-r-highest-k3/model.safetensors", "pruned/relevance-r-lowest-k1/model.ckpt",

@@ -1,0 +1,92 @@
+"""A score table as one array of units by samples, the form that resampling and comparing units need.
+
+Shapes: U units, N samples, G groups (or classes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sightline.relevance.scores import SCORES
+
+UNIT = ["layer", "site", "head"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """The scores of units on samples.
+
+    Attributes:
+        units: One row per unit: layer, site ("" of a layer), head (missing of a layer); sorted, so that ties go to the
+            lower row.
+        values: (U, N); not a number where a unit was not evaluated on a sample (in a raced table).
+        label: Class of every sample, (N,).
+        group: Subject of every sample, (N,).
+    """
+
+    units: pd.DataFrame
+    values: Floats
+    label: NDArray[np.int64]
+    group: NDArray[np.object_]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every unit was evaluated on every sample."""
+        return not bool(np.isnan(self.values).any())
+
+    @property
+    def means(self) -> Floats:
+        """Mean score of every unit over the samples it was evaluated on, (U,)."""
+        return np.nanmean(self.values, axis=1)
+
+    def subset(self, wanted: NDArray[np.bool_]) -> ScoreMatrix:
+        """Return the matrix of some of the units, (U,) true where wanted."""
+        return ScoreMatrix(self.units[wanted].reset_index(drop=True), self.values[wanted], self.label, self.group)
+
+    def sums_by(self, codes: NDArray[np.int64], count: int) -> tuple[Floats, Floats]:
+        """Add up the scores, and count the samples, of every unit in every group.
+
+        Args:
+            codes: Group of every sample, 0..count-1, (N,).
+            count: Number of groups.
+
+        Returns:
+            Sums and counts, both (U, G).
+        """
+        member = np.zeros((len(codes), count))
+        member[np.arange(len(codes)), codes] = 1.0
+        seen = ~np.isnan(self.values)
+        return np.where(seen, self.values, 0.0) @ member, seen.astype(float) @ member
+
+
+def score_matrix(table: pd.DataFrame, score: str = "r") -> ScoreMatrix:
+    """Turn a score table, or the table of a race, into an array.
+
+    Args:
+        table: Rows of a score table (layers or heads).
+        score: ``r``, ``jsd`` or ``dprob``.
+
+    Raises:
+        ValueError: If the score is unknown, there are no rows, or a unit has two scores on one sample.
+    """
+    if score not in SCORES:
+        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}.")
+    if table.empty:
+        raise ValueError("The score table has no rows, so there is nothing to rank. Score samples: train.py ablate.")
+    unit_codes = table.groupby(UNIT, dropna=False, sort=True, observed=True).ngroup().to_numpy()
+    units = table.iloc[np.unique(unit_codes, return_index=True)[1]][UNIT].reset_index(drop=True)
+    site = units["site"].astype("object")
+    units = units.assign(site=site.where(site.notna(), ""), head=units["head"].astype("float").astype("Int64"))
+    sample_codes, names = pd.factorize(table["sample_id"])
+    places = unit_codes * len(names) + sample_codes
+    if len(np.unique(places)) != len(places):
+        raise ValueError("The score table holds a unit's score on a sample twice. Make it again: train.py ablate.")
+    values = np.full((len(units), len(names)), np.nan)
+    values.reshape(-1)[places] = table[score].to_numpy(dtype=float)
+    first = table.iloc[np.unique(sample_codes, return_index=True)[1]]
+    return ScoreMatrix(units, values, first["label"].to_numpy(dtype=np.int64), first["group"].to_numpy(dtype=object))
