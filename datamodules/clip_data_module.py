@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.bad_clips import BadClips
 from datamodules.clips import SPLITS, Clip, ClipDataset, ClipSettings, collate
+from datamodules.frame_cache import FrameCache
 from datamodules.sharding import EpochSampler, ShardSampler
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class ClipDataModule(L.LightningDataModule):
         train_crop: Literal["random", "center"] = "random",
         flip_probability: float = 0.0,
         antialias: bool = True,
+        cache_dir: str | None = None,
+        cache_gb: float = 20.0,
     ) -> None:
         """Store the settings; annotations are read when they are first needed.
 
@@ -54,6 +57,9 @@ class ClipDataModule(L.LightningDataModule):
             train_crop: Where training cuts the square: at a random place (the same in all frames) or in the centre.
             flip_probability: How often training mirrors a clip. Left and right matter in a cabin, so 0 by default.
             antialias: Whether resizing smooths before it shrinks. Most public checkpoints were trained without.
+            cache_dir: Folder that keeps the frames which evaluation and ablation read, for the next time; by default
+                none. Runs may share it. Changed files and settings are noticed, if files change their size or time too.
+            cache_gb: Size in GB at which what was not used for longest is deleted from the cache.
         """
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -63,6 +69,9 @@ class ClipDataModule(L.LightningDataModule):
             )
         if not 0 <= max_bad_fraction <= 1:
             raise ValueError(f"Expected max_bad_fraction between 0 and 1, got {max_bad_fraction}.")
+        if cache_gb <= 0:
+            raise ValueError(f"Expected cache_gb > 0, got {cache_gb}. Leave cache_dir out to keep nothing.")
+        self.cache = None if cache_dir is None else FrameCache(cache_dir, int(cache_gb * 1e9))
         self.settings = ClipSettings(
             frames=frames,
             size=size,
@@ -155,11 +164,11 @@ class ClipDataModule(L.LightningDataModule):
 
     def dataset(self, split: str, training: bool = False) -> ClipDataset:
         """The clips of a split as a dataset, cut at random (``training``) or always in the same way."""
-        return ClipDataset(self.clips(split), self.settings, training=training, seed=self.seed)
+        return ClipDataset(self.clips(split), self.settings, training=training, seed=self.seed, cache=self.cache)
 
     def evaluation_loader(self, clips: Sequence[Clip], batch_size: int | None = None) -> DataLoader:
         """A loader of exactly these clips, in this order, on whichever rank asks."""
-        dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed)
+        dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed, cache=self.cache)
         return self._loader(dataset, batch_size=batch_size)
 
     def train_dataloader(self) -> DataLoader:

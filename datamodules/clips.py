@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+import av
+import numpy as np
 import torch
+import torchvision
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import transforms
 from datamodules.decoding import UnreadableClip, read_frames
+from datamodules.frame_cache import FrameCache
 from datamodules.sampling import segment_frames
 from sightline.types import ClipBatch
 
@@ -82,13 +86,16 @@ class Sample:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None = None) -> Tensor:
+def load_clip(
+    clip: Clip, settings: ClipSettings, chance: random.Random | None = None, cache: FrameCache | None = None
+) -> Tensor:
     """Read a clip as uint8 (3, T, size, size).
 
     Args:
         clip: The clip.
         settings: Frames and sizes.
         chance: Source of training's random offset, place and mirroring; None for the fixed view of evaluation.
+        cache: Where the frames of the fixed view are kept; training's random offset would seldom find them again.
 
     Raises:
         UnreadableClip: Where its file has not got the frames.
@@ -100,19 +107,37 @@ def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None =
         mirrored = flip < settings.flip_probability
         if settings.train_crop == "random":
             down, across = drawn_down, drawn_across
-    frames = torch.from_numpy(
-        read_frames(
-            clip.path,
-            partial(segment_frames, wanted=settings.frames, offset=offset),
-            clip.start,
-            clip.end,
-            convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
-            frame_range=clip.frame_range,
-        )
-    )
+    frames = torch.from_numpy(_frames(clip, settings, offset, cache if chance is None else None))
     corner = transforms.crop_corner(frames.shape[1], frames.shape[2], settings.size, down, across)
     frames = transforms.crop(frames, corner, settings.size)
     return transforms.channels_first(transforms.mirror(frames) if mirrored else frames)
+
+
+def _frames(clip: Clip, settings: ClipSettings, offset: float, cache: FrameCache | None) -> np.ndarray:
+    """The sampled, resized frames (T, H, W, 3), from the cache if they are there."""
+    key = None
+    if cache is not None:
+        key = cache.key(
+            clip.path,
+            part=(clip.start, clip.end, clip.frame_range),
+            sampling=("segment_frames", settings.frames, offset),
+            resizing=(settings.short_side, settings.antialias),
+            versions=(av.__version__, torch.__version__, torchvision.__version__),
+        )
+        kept = None if key is None else cache.read(key)
+        if kept is not None:
+            return kept
+    frames = read_frames(
+        clip.path,
+        partial(segment_frames, wanted=settings.frames, offset=offset),
+        clip.start,
+        clip.end,
+        convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
+        frame_range=clip.frame_range,
+    )
+    if cache is not None and key is not None:
+        cache.write(key, frames)
+    return frames
 
 
 class ClipDataset(Dataset[Sample]):
@@ -123,12 +148,18 @@ class ClipDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, clips: Sequence[Clip], settings: ClipSettings | None = None, training: bool = False, seed: int = 0
+        self,
+        clips: Sequence[Clip],
+        settings: ClipSettings | None = None,
+        training: bool = False,
+        seed: int = 0,
+        cache: FrameCache | None = None,
     ) -> None:
         self.clips = list(clips)
         self.settings = settings or ClipSettings()
         self.training = training
         self.seed = seed
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -139,7 +170,7 @@ class ClipDataset(Dataset[Sample]):
         clip = self.clips[index]
         if not self.training:
             try:
-                return Sample(clip, load_clip(clip, self.settings))
+                return Sample(clip, load_clip(clip, self.settings, cache=self.cache))
             except UnreadableClip as error:
                 return Sample(None, None, [(clip.sample_id, error.reason)])
         # A string of seed, epoch and name gives the same draws in every process, whatever the number of workers.
