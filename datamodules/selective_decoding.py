@@ -2,7 +2,7 @@
 
 Frames are made from others, but never from what lies before a key frame at which decoding may begin (`Timeline.keys`).
 So between one wanted frame and the next, packets are left out up to the last key frame before it, and decoding stops at
-the last wanted frame. In between, H.264 pictures that are marked as no other picture's reference are left out too.
+the last wanted frame. In between, pictures that no other is made from are left out too (`unreferenced`).
 
 Nothing here counts frames. Packets are recognised by their time stamps, and so are the frames that come out; where they
 are not exactly those of the packets sent, or one is marked as damaged, the answer is that this way does not work.
@@ -19,8 +19,8 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
-from datamodules import h264
 from datamodules.timeline import Timeline
+from datamodules.unreferenced import finder
 from datamodules.video_file import UnreadableClip, explained, open_video
 from datamodules.wanted_frames import WantedFrames
 
@@ -84,11 +84,10 @@ def _decode(path: str, timeline: Timeline, runs: list[Run], taken: WantedFrames,
     needed = set(timeline.stamps[list(taken.wanted)].tolist())
     with open_video(path, taken.threads) as (container, stream), explained(path, lambda: "no more packets"):
         decoder, packets, read = stream.codec_context, container.demux(stream), 0
-        leaves_out = leave_out and decoder.codec.canonical_name == "h264"
-        nal_length = h264.length_size(decoder.extradata)
+        is_unreferenced = finder(decoder.codec.canonical_name, decoder.extradata)
 
         def is_spare(packet: Packet) -> bool:
-            return leaves_out and packet.pts not in needed and h264.is_unreferenced(memoryview(packet), nal_length)
+            return leave_out and packet.pts not in needed and is_unreferenced(packet)
 
         for run in runs:
             key, last = int(timeline.stamps[run.key]), int(timeline.stamps[run.last])
