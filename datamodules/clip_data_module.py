@@ -21,6 +21,7 @@ from datamodules.bad_clip_record import BadClipRecord
 from datamodules.bad_clips import BadClips
 from datamodules.clip_lists import check_clips, clip_table, clips_digest
 from datamodules.clips import SPLITS, Clip, ClipDataset, ClipSettings, collate
+from datamodules.frame_cache import FrameCache
 from datamodules.limit import limit_per_class
 from datamodules.sharding import BalancedSampler, EpochSampler, ShardSampler
 from sightline.types import ClipBatch
@@ -50,6 +51,8 @@ class ClipDataModule(L.LightningDataModule):
         limit_per_class: int | None = None,
         test_clips: int = 1,
         test_crops: Literal[1, 3] = 1,
+        cache_dir: str | None = None,
+        cache_gb: float = 20.0,
     ) -> None:
         """Store the settings; annotations are read when they are first needed.
 
@@ -77,6 +80,9 @@ class ClipDataModule(L.LightningDataModule):
             test_clips: Views in time whose probabilities test and predict average. Each covers the whole clip, with
                 frames between those of the others. Validation, ablation and pruned models' tests take one view.
             test_crops: Views in space, likewise: 1, the centre, or 3 along the frame's longer side.
+            cache_dir: Folder that keeps the frames which evaluation and ablation read, for the next time; by default
+                none. Runs may share it. Changed files and settings are noticed, if files change their size or time too.
+            cache_gb: Size in GB at which what was not used for longest is deleted from the cache.
         """
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -88,6 +94,9 @@ class ClipDataModule(L.LightningDataModule):
             raise ValueError(f"Expected max_bad_fraction between 0 and 1, got {max_bad_fraction}.")
         if limit_per_class is not None and limit_per_class < 1:
             raise ValueError(f"Expected limit_per_class >= 1, or null for all clips, got {limit_per_class}.")
+        if cache_gb <= 0:
+            raise ValueError(f"Expected cache_gb > 0, got {cache_gb}. Leave cache_dir out to keep nothing.")
+        self.cache = None if cache_dir is None else FrameCache(cache_dir, int(cache_gb * 1e9))
         self.settings = ClipSettings(
             frames=frames,
             size=size,
@@ -190,13 +199,15 @@ class ClipDataModule(L.LightningDataModule):
 
     def dataset(self, split: str, training: bool = False, views: bool = False) -> ClipDataset:
         """The clips of a split as a dataset, cut at random (``training``), or always in the same one or more views."""
-        return ClipDataset(self.clips(split), self.settings, training=training, seed=self.seed, views=views)
+        return ClipDataset(
+            self.clips(split), self.settings, training=training, seed=self.seed, views=views, cache=self.cache
+        )
 
     def evaluation_loader(
         self, clips: Sequence[Clip], batch_size: int | None = None, views: bool = False
     ) -> DataLoader:
         """A loader of exactly these clips, in this order, on whichever rank asks; in one view unless told otherwise."""
-        dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed, views=views)
+        dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed, views=views, cache=self.cache)
         return self._loader(dataset, batch_size=batch_size)
 
     def train_dataloader(self) -> DataLoader:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+import av
 import torch
+import torchvision
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import transforms
 from datamodules.decoding import UnreadableClip, read_frames
+from datamodules.frame_cache import FrameCache
 from datamodules.sampling import segment_frames
 from sightline.types import ClipBatch
 
@@ -96,13 +99,16 @@ class Sample:
     seed: int | None = None
 
 
-def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None = None) -> Tensor:
+def load_clip(
+    clip: Clip, settings: ClipSettings, chance: random.Random | None = None, cache: FrameCache | None = None
+) -> Tensor:
     """Read a clip as uint8 (3, T, size, size).
 
     Args:
         clip: The clip.
         settings: Frames and sizes.
         chance: Source of training's random offset and place; None for the fixed view of evaluation.
+        cache: Where the frames of the fixed view are kept; training's random offset would seldom find them again.
 
     Raises:
         UnreadableClip: Where its file has not got the frames.
@@ -114,12 +120,12 @@ def load_clip(clip: Clip, settings: ClipSettings, chance: random.Random | None =
         size = settings.train_size or size
         if settings.train_crop == "random":
             down, across = drawn_down, drawn_across
-    frames = _resized_frames(clip, settings, settings.frames, offset)
+    frames = _resized_frames(clip, settings, settings.frames, offset, cache if chance is None else None)
     corner = transforms.crop_corner(frames.shape[1], frames.shape[2], size, down, across)
     return transforms.channels_first(transforms.crop(frames, corner, size))
 
 
-def load_views(clip: Clip, settings: ClipSettings) -> Tensor:
+def load_views(clip: Clip, settings: ClipSettings, *, cache: FrameCache | None = None) -> Tensor:
     """Read the views of a clip that multi-view testing averages, as uint8 (V, 3, T, size, size).
 
     The moments of view k of K are those at (k + 0.5) / K of each of T equal parts of the clip, so that every view
@@ -129,7 +135,7 @@ def load_views(clip: Clip, settings: ClipSettings) -> Tensor:
         UnreadableClip: Where its file has not got the frames.
     """
     # Part i of T at (k + 0.5) / K is part i K + k of T K at its middle.
-    frames = _resized_frames(clip, settings, settings.frames * settings.test_clips, 0.5)
+    frames = _resized_frames(clip, settings, settings.frames * settings.test_clips, 0.5, cache)
     corners = transforms.view_corners(frames.shape[1], frames.shape[2], settings.size, settings.test_crops)
     views = [
         transforms.channels_first(transforms.crop(frames[k :: settings.test_clips], corner, settings.size))
@@ -139,18 +145,31 @@ def load_views(clip: Clip, settings: ClipSettings) -> Tensor:
     return torch.stack(views)
 
 
-def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: float) -> Tensor:
-    """Frames (T, H, W, 3) from the same place in each of ``wanted`` equal parts of the clip."""
-    return torch.from_numpy(
-        read_frames(
+def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: float, cache: FrameCache | None) -> Tensor:
+    """Frames (T, H, W, 3) from the same place in each of ``wanted`` equal parts, from the cache if they are there."""
+    key = None
+    if cache is not None:
+        key = cache.key(
             clip.path,
-            partial(segment_frames, wanted=wanted, offset=offset),
-            clip.start,
-            clip.end,
-            convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
-            frame_range=clip.frame_range,
+            part=(clip.start, clip.end, clip.frame_range),
+            sampling=("segment_frames", wanted, offset),
+            resizing=(settings.short_side, settings.antialias),
+            versions=(av.__version__, torch.__version__, torchvision.__version__),
         )
+        kept = None if key is None else cache.read(key)
+        if kept is not None:
+            return torch.from_numpy(kept)
+    frames = read_frames(
+        clip.path,
+        partial(segment_frames, wanted=wanted, offset=offset),
+        clip.start,
+        clip.end,
+        convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
+        frame_range=clip.frame_range,
     )
+    if cache is not None and key is not None:
+        cache.write(key, frames)
+    return torch.from_numpy(frames)
 
 
 class ClipDataset(Dataset[Sample]):
@@ -167,6 +186,7 @@ class ClipDataset(Dataset[Sample]):
         training: bool = False,
         seed: int = 0,
         views: bool = False,
+        cache: FrameCache | None = None,
     ) -> None:
         """Store what to read.
 
@@ -176,12 +196,14 @@ class ClipDataset(Dataset[Sample]):
             training: Whether each is seen in a new way every epoch.
             seed: Fixes training's draws.
             views: Whether evaluation gives all views that multi-view testing averages.
+            cache: Where evaluation keeps what it reads.
         """
         self.clips = list(clips)
         self.settings = settings or ClipSettings()
         self.training = training
         self.seed = seed
         self._load = load_views if views else load_clip
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -192,7 +214,7 @@ class ClipDataset(Dataset[Sample]):
         clip = self.clips[index]
         if not self.training:
             try:
-                return Sample(clip, self._load(clip, self.settings))
+                return Sample(clip, self._load(clip, self.settings, cache=self.cache))
             except UnreadableClip as error:
                 return Sample(None, None, [(clip.sample_id, error.reason)])
         # A string of seed, view and name gives the same draws in every process, whatever the number of workers.

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -29,7 +30,9 @@ _OVERHANG_S = 1.0  # how far a clip's annotated end may lie behind the end of it
 _SEEKABLE = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "av1", "mjpeg", "ffv1"}
 # MPEG-4 has packets that say "no new frame"; FFmpeg's own parser takes packets of up to this size for such.
 _EMPTY_MPEG4_BYTES = 19
-_REMEMBERED = 32  # timelines: some 50 MB for videos of an hour
+# Of these, FFmpeg only guesses the order of display where the container does not say it, as AVI does not.
+_REORDERED = {"h264", "hevc"}
+_REMEMBERED = 32  # timelines: some 100 MB for videos of an hour
 
 
 def _nothing() -> np.ndarray:
@@ -46,6 +49,7 @@ class Timeline:
         expected_frames: How many frames the file's header promises, 0 where it says nothing.
         truncated: Whether the file ends before its header says.
         stamps: The frames' time stamps in the order of display, empty where they do not tell frames apart.
+        positions: Which packet each of these frames comes from, counted in the order of the file.
         keys: Those time stamps, rising, at which decoding may begin.
     """
 
@@ -54,6 +58,7 @@ class Timeline:
     expected_frames: int = 0
     truncated: bool = False
     stamps: np.ndarray = field(default_factory=_nothing)
+    positions: np.ndarray = field(default_factory=_nothing)
     keys: np.ndarray = field(default_factory=_nothing)
 
     def shown(self, first: int, stop: int) -> tuple[np.ndarray, float]:
@@ -95,6 +100,8 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
     with open_video(path, threads) as (container, stream):
         codec = stream.codec_context.codec.canonical_name
         smallest = _EMPTY_MPEG4_BYTES if codec == "mpeg4" else 0
+        order_is_guessed = codec in _REORDERED and container.format.name == "avi"
+        reorders = codec in _REORDERED and stream.codec_context.has_b_frames
         rate, header_frames = stream.average_rate, stream.frames
         duration = (container.duration or 0) / av.time_base
         frame_s = 1 / float(rate) if rate else 0.04
@@ -116,9 +123,11 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
                     if not packet.is_discard:
                         times.append(time)
     timeline = _timeline(times, video_end, frame_s, path)
-    if codec in _SEEKABLE:
-        stamps, keys = _entries(packets)
-        timeline = replace(timeline, stamps=stamps, keys=keys)
+    # Nor does it say so where frames come in another order, and yet the packets' stamps only rise.
+    order_is_guessed |= reorders and all(a < b for a, b in pairwise(packets.stamps) if a is not None and b is not None)
+    if codec in _SEEKABLE and not order_is_guessed:
+        stamps, positions, keys = _entries(packets)
+        timeline = replace(timeline, stamps=stamps, positions=positions, keys=keys)
     if header_frames:
         # Both must fall short: a variable frame rate gives fewer frames than slots, an edit list a shorter time.
         promised_s = header_frames * frame_s
@@ -149,17 +158,19 @@ def _timeline(times: Sequence[float | None], end: float, frame_s: float, path: s
     return Timeline(rising, max(end - known[0], rising[-1] + frame_s))
 
 
-def _entries(packets: _Packets) -> tuple[np.ndarray, np.ndarray]:
-    """The frames' stamps in the order of display, and those of the key frames to begin at; or nothing."""
+def _entries(packets: _Packets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The frames' stamps, their packets' positions, and the stamps of the key frames to begin at; or nothing."""
     known = [stamp for stamp in packets.stamps if stamp is not None]
     if not packets.one_frame_each or len(known) < len(packets.stamps) or len(set(known)) < len(known):
-        return _nothing(), _nothing()
+        return _nothing(), _nothing(), _nothing()
     stamps, is_key, is_cut = np.array(known), np.array(packets.is_key), np.array(packets.is_cut)
     # Frames shown before the first key frame lack what they were made from: the decoder leaves them out.
     if not is_key[0] or stamps.min() < stamps[0]:
-        return _nothing(), _nothing()
+        return _nothing(), _nothing(), _nothing()
     latest_before = np.concatenate([stamps[:1] - 1, np.maximum.accumulate(stamps)[:-1]])
-    return np.sort(stamps[~is_cut]), stamps[is_key & ~is_cut & (stamps > latest_before)]
+    shown = np.argsort(stamps)
+    shown = shown[~is_cut[shown]]
+    return stamps[shown], shown, stamps[is_key & ~is_cut & (stamps > latest_before)]
 
 
 def part_between_times(timeline: Timeline, start: float | None, end: float | None, path: str) -> tuple[int, int]:

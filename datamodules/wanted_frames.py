@@ -1,0 +1,53 @@
+"""The wanted frames among those that come out of a decoder: set upright, as RGB."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Set
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+Convert = Callable[[np.ndarray], np.ndarray]
+
+
+class WantedFrames:
+    """The wanted frames among those offered, upright and converted."""
+
+    def __init__(self, wanted: Set[int], convert: Convert | None, threads: int) -> None:
+        self.frames: dict[int, np.ndarray] = {}
+        self.wanted = wanted
+        self.threads = threads
+        self._convert = convert
+        self._turn: Convert | None = None
+        self._to_rgb = VideoReformatter()
+
+    def offer(self, index: int, frame: VideoFrame) -> None:
+        """Take the frame if it is wanted; the others are never converted, which would cost more than decoding."""
+        if index not in self.wanted:
+            return
+        if self._turn is None:
+            self._turn = _turn(frame)
+        rgb = self._turn(self._to_rgb.reformat(frame, format="rgb24", threads=self.threads).to_ndarray())
+        self.frames[index] = rgb if self._convert is None else self._convert(rgb)
+
+
+def _turn(frame: VideoFrame) -> Convert:
+    """What sets an image (H, W, 3) of this video upright: turning and mirroring as the display matrix says."""
+    # PyAV's frames form a reference cycle with their side data, and would keep their memory until Python looks for
+    # cycles: so a thumbnail is asked.
+    thumbnail = VideoReformatter().reformat(frame, width=16, height=16, interpolation="POINT", threads=1)
+    data = thumbnail.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return np.ascontiguousarray
+    # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift; the numbers are multiples of 1 / 65536.
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))  # type: ignore[call-overload]
+    transposed = abs(a) + abs(d) < abs(b) + abs(c)
+    right, down = (c, b) if transposed else (a, d)
+
+    def turn(image: np.ndarray) -> np.ndarray:
+        image = image.transpose(1, 0, 2) if transposed else image
+        return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+
+    return turn
