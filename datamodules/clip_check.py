@@ -71,7 +71,7 @@ def examine(task: tuple[Clip, bool]) -> Contents:
         if wants_digest:
             with open(clip.path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-        read_frames(clip.path, some_of_all, clip.start, clip.end, frame_range=clip.frame_range)
+        read_frames(clip.path, some_of_all, clip.start, clip.end, frame_range=clip.frame_range, every_frame=True)
     except UnreadableClip as error:
         return Contents(digest=digest, reason=_one_line(error.reason))
     except OSError as error:

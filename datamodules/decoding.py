@@ -37,6 +37,7 @@ def read_frames(
     convert: Convert | None = None,
     threads: int = 1,
     frame_range: tuple[int, int] | None = None,
+    every_frame: bool = False,
 ) -> np.ndarray:
     """Read chosen frames of a video, or of a part of it: between two times, or between two frames.
 
@@ -54,6 +55,7 @@ def read_frames(
         convert: Applied to each (H, W, 3) frame right after decoding, so that large frames never pile up.
         threads: Threads that decode and convert.
         frame_range: The part as (first, stop): frames first..stop-1 of the whole video; instead of start and end.
+        every_frame: Decode all frames of the part, so that damage anywhere in it is found.
 
     Returns:
         uint8 (T, H, W, 3), RGB, one for every chosen index.
@@ -75,9 +77,10 @@ def read_frames(
         chosen = [first + index for index in (choose(*timeline.shown(first, stop)) if callable(choose) else choose)]
         if not chosen or min(chosen) < first or max(chosen) >= stop:
             raise UnreadableClip(name, f"expected frames {chosen} to be among {first}..{stop - 1}")
-        needed = len(timeline.times) if whole else max(chosen) + 1
+        last = stop if every_frame else max(chosen) + 1
+        needed = len(timeline.times) if whole else last
         taken = WantedFrames(set(chosen), convert, threads)
-        if decode_selected(name, timeline, taken):
+        if not every_frame and decode_selected(name, timeline, taken):
             return _stack(taken.frames, chosen, name)
         decoded = _decode_from_the_start(name, needed, whole, taken)
         if decoded == needed:
