@@ -33,7 +33,7 @@ from callbacks import (
     RunRecords,
     SegmentResults,
 )
-from callbacks.analysis import Analysis, make_context, ranks_of, run_checkpoint
+from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, run_checkpoint
 from callbacks.preview import preview
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
@@ -41,6 +41,7 @@ from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
+from sightline.relevance.race_job import RaceSettings
 from sightline.run_folder import (
     VARIABLE,
     claim_run_folder,
@@ -74,6 +75,8 @@ class RunTrainer(L.Trainer):
         ckpt_path: str | None = None,
         split: Split = "train",
         overwrite: bool = False,
+        sampling: Sampling | None = None,
+        race: RaceSettings = RaceSettings(),  # noqa: B008 - frozen; jsonargparse makes options of its fields
     ) -> None:
         """Score every head and layer of a trained model on a split, and draw the scores.
 
@@ -83,8 +86,11 @@ class RunTrainer(L.Trainer):
             ckpt_path: The weights; the run's best if not given.
             split: The clips to score on. The training clips decide what is pruned.
             overwrite: Replace scores that were made from other weights or data.
+            sampling: Every unit on every clip (full), or only until it is settled which units are least and most
+                relevant (racing; docs/relevance.md says what that risks). As configured, full by default, if not given.
+            race: What racing shall settle, and how surely.
         """
-        self._analyse("ablate", model, datamodule, ckpt_path, split, overwrite)
+        self._analyse("ablate", model, datamodule, ckpt_path, split, overwrite, sampling, race)
 
     def prune(
         self,
@@ -109,6 +115,8 @@ class RunTrainer(L.Trainer):
         ckpt_path: str | None,
         split: str,
         overwrite: bool = False,
+        sampling: Sampling | None = None,
+        race: RaceSettings | None = None,
     ) -> None:
         steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
         steps = steps or [make() for make in DEFAULT_ANALYSES[command]]
@@ -120,7 +128,7 @@ class RunTrainer(L.Trainer):
             folder = Path(self.default_root_dir)
             record = folder / "tables" / f"unreadable-{command}.csv"
             ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
-            context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite)
+            context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
             for step in steps:
                 step.analyse(context)
             datamodule.report_bad_clips()
@@ -254,7 +262,7 @@ class RunCLI(LightningCLI):
         config["ckpt_path"] = None  # what this run began from is not what later commands look at
         config["run"] = str(folder)
         config["replace_run"] = False
-        for key in ("split", "overwrite"):
+        for key in ("split", "overwrite", "sampling", "race"):
             config.pop(key, None)
         text = parser.dump(config, skip_unset=False, skip_validation=True)
         (folder / "config.yaml").write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import lightning
@@ -11,6 +12,7 @@ from callbacks.analysis import Analysis, Context
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.relevance.job import score_split
 from sightline.relevance.precision import Precision
+from sightline.relevance.race_job import RaceSettings, race_split
 from sightline.relevance.table import ScoreTable, Settings
 
 
@@ -19,7 +21,11 @@ class _Ablation(Analysis):
     kind: ClassVar[str]
 
     def __init__(
-        self, largest_stack: int | None = None, batch_size: int | None = None, precision: Precision = "float32"
+        self,
+        largest_stack: int | None = None,
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+        race: RaceSettings | None = None,
     ) -> None:
         """Set up the ablation.
 
@@ -28,17 +34,26 @@ class _Ablation(Analysis):
                 do not depend on it.
             batch_size: Clips per batch; the data module's if not given.
             precision: float32, or tf32 or bf16, which are faster on a GPU and have a higher noise floor.
+            race: Stop evaluating units whose place in these sets is settled (docs/relevance.md says what that risks);
+                by default every unit is evaluated on every clip. ``ablate --sampling`` overrides it.
         """
         self.largest_stack = largest_stack
         self.batch_size = batch_size
         self.precision: Precision = precision
+        self.race = race
 
     def analyse(self, context: Context) -> None:
         clips = context.data.clips(context.split)
+        race = {None: self.race, "full": None, "racing": context.race}[context.sampling]
         settings = Settings(
-            self.kind, weights_sha256(context.backbone), context.data.data_hash(context.split), self.precision
+            self.kind,
+            weights_sha256(context.backbone),
+            context.data.data_hash(context.split),
+            self.precision,
+            "full" if race is None else str(race),
         )
-        score_split(
+        score = score_split if race is None else partial(race_split, settings=race)
+        score(
             context.backbone,
             ScoreTable(context.relevance_folder, settings),
             [clip.sample_id for clip in clips],

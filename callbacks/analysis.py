@@ -6,9 +6,9 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import lightning as L
 import pandas as pd
@@ -20,9 +20,12 @@ from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.checkpoints import CheckpointError, plain_state_dict, read_checkpoint
 from sightline.ranks import Ranks
+from sightline.relevance.race_job import RaceSettings
 from sightline.types import ClipBatch
 
 log = logging.getLogger(__name__)
+
+Sampling = Literal["full", "racing"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Context:
         ranks: The processes that share the work.
         loggers: The run's loggers.
         overwrite: Replace results that were made from other weights or data.
+        sampling: Overrides what the ablations were set up with; None leaves it.
+        race: What to race for where that is ``racing``.
     """
 
     folder: Path
@@ -50,6 +55,8 @@ class Context:
     ranks: Ranks
     loggers: list[Logger]
     overwrite: bool = False
+    sampling: Sampling | None = None
+    race: RaceSettings = field(default_factory=RaceSettings)
 
     @property
     def relevance_folder(self) -> Path:
@@ -95,6 +102,8 @@ def make_context(
     checkpoint: str | None = None,
     split: str = "train",
     overwrite: bool = False,
+    sampling: Sampling | None = None,
+    race: RaceSettings | None = None,
 ) -> Context:
     """Gather what an analysis needs.
 
@@ -106,6 +115,8 @@ def make_context(
         checkpoint: The weights to analyse; by default the best of the run.
         split: The split to score.
         overwrite: Replace results that were made from other weights or data.
+        sampling: Overrides what the ablations were set up with.
+        race: What to race for where that is ``racing``.
     """
     data = data or getattr(trainer, "datamodule", None)
     if not isinstance(module, VideoClassifier) or not isinstance(data, ClipDataModule):
@@ -122,7 +133,19 @@ def make_context(
     device = trainer.strategy.root_device
     # Scores and rankings need float32, whatever precision the training had.
     backbone = backbone.to(device).float().eval().requires_grad_(False)
-    return Context(folder, split, module, backbone, checkpoint, data, ranks_of(trainer), trainer.loggers, overwrite)
+    return Context(
+        folder,
+        split,
+        module,
+        backbone,
+        checkpoint,
+        data,
+        ranks_of(trainer),
+        trainer.loggers,
+        overwrite,
+        sampling,
+        race or RaceSettings(),
+    )
 
 
 def ranks_of(trainer: L.Trainer) -> Ranks:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -307,3 +308,19 @@ def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_pat
     model, data, _ = built[0]
     assert model.backbone.input_spec.frames == data.frames
     assert model.hparams["num_classes"] == data.num_classes
+
+
+def test_ablate_can_race(finished_run: Path, tmp_path: Path, capsys):
+    """On a copy, because another sampling replaces the table."""
+    run = tmp_path / "raced"
+    shutil.copytree(finished_run, run)
+    again = ["ablate", "--run", str(run), "--sampling", "racing", "--race.ks", "[1,2]", "--race.min_samples", "30"]
+    assert "another sampling" in error_of(capsys, *again)
+    train.main([*again, "--overwrite", "true"])
+    entry = json.loads((run / "relevance/train/manifest.json").read_text())["tables"]["layers"]
+    assert {(members["mode"], members["k"]) for members in entry["race"]["sets"]} == {
+        ("lowest", 1), ("lowest", 2), ("highest", 1), ("highest", 2)
+    }  # fmt: skip
+    assert "racing for lowest and highest 1 2 by r" in entry["sampling"]
+    # The run prunes at depths that the race did not decide.
+    assert "The race decided the sets" in error_of(capsys, "prune", "--run", str(run))

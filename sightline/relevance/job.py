@@ -65,28 +65,46 @@ def score_split(
     todo = [place for place, name in enumerate(sample_ids) if name not in done.done]
     mine = todo[ranks.rank :: ranks.world]
 
+    units = backbone.units(table.settings.kind)
+    title = f"Ablating {len(units)} {table.settings.kind}"
+
     def work() -> None:
-        _score_samples(backbone, table, batches(mine), len(mine), ranks, StackSize(largest_stack), seconds_per_part)
+        stack = StackSize(largest_stack)
+        score_samples(backbone, table, units, batches(mine), len(mine), ranks, stack, seconds_per_part, title)
 
     ranks.together(work)
     ranks.together(lambda: table.finish(sample_ids, provenance or {}), only_first=True)
 
 
-def _score_samples(
+def score_samples(
     backbone: Backbone,
     table: ScoreTable,
+    units: Sequence[Unit],
     batches: Iterable[ClipBatch],
     total: int,
     ranks: Ranks,
     stack: StackSize,
     seconds_per_part: float,
+    title: str,
 ) -> None:
-    units = backbone.units(table.settings.kind)
+    """Score this process's share of some samples and write the parts.
+
+    Args:
+        backbone: In evaluation mode.
+        table: Where the parts go.
+        units: What to ablate.
+        batches: The samples.
+        total: How many they are.
+        ranks: This process among those that share the work.
+        stack: How many variants to run as one.
+        seconds_per_part: How long to collect scores before they are written.
+        title: What the progress bar says.
+    """
     rows: list[pa.Table] = []
     part = Progress()
     written = time.monotonic()
     first, evaluations = True, 0
-    title = f"Ablating {len(units)} {table.settings.kind}" + (f" (rank 0 of {ranks.world})" if ranks.world > 1 else "")
+    title += f" (rank 0 of {ranks.world})" if ranks.world > 1 else ""
     with tqdm(total=total, desc=title, unit="clip", disable=ranks.rank != 0, mininterval=1.0) as bar:
         for batch in batches:
             if len(batch["sample_id"]):

@@ -15,7 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Settings:
         weights_sha256: Hash of the model's weights and structure.
         data_sha256: Hash of the list of samples and of how frames are taken from them.
         precision: Number format of the forward passes.
+        sampling: ``full``, every unit on every sample; or how a race chose (`sightline.relevance.race_job`).
         format_version: Version of the table's format.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     weights_sha256: str
     data_sha256: str
     precision: Precision = "float32"
+    sampling: str = "full"
     format_version: int = FORMAT_VERSION
 
 
@@ -136,13 +138,21 @@ class ScoreTable:
     def progress(self) -> Progress:
         """Read what the parts hold."""
         found = Progress()
-        for path in sorted(self.parts.glob("*.parquet")):
-            notes = json.loads(pq.read_schema(path).metadata[_NOTES])
-            found.done.update(notes["done"])
-            found.left_out.update(notes["left_out"])
-            floors = [f for f in (found.noise_floor, notes["noise_floor"]) if f is not None]
+        for part in map(self.read_notes, self.part_files()):
+            found.done.update(part.done)
+            found.left_out.update(part.left_out)
+            floors = [f for f in (found.noise_floor, part.noise_floor) if f is not None]
             found.noise_floor = max(floors, default=None)
         return found
+
+    def part_files(self) -> list[Path]:
+        """Return the files of the parts that are whole."""
+        return sorted(self.parts.glob("*.parquet"))
+
+    def read_notes(self, path: Path) -> Progress:
+        """Read what one part says of itself."""
+        notes = json.loads(pq.read_schema(path).metadata[_NOTES])
+        return Progress(set(notes["done"]), notes["left_out"], notes["noise_floor"])
 
     def write_part(self, rows: pa.Table | None, part: Progress) -> None:
         """Add a part: rows of some samples, which of them are done and which could not be read."""
@@ -153,24 +163,27 @@ class ScoreTable:
         pq.write_table(rows.replace_schema_metadata({_NOTES: json.dumps(notes)}), unfinished)
         os.replace(unfinished, self.parts / name)
 
-    def finish(self, sample_ids: Sequence[str], provenance: dict[str, Any]) -> dict[str, Any]:
+    def finish(
+        self, sample_ids: Sequence[str], provenance: dict[str, Any], every_sample: bool = True
+    ) -> dict[str, Any]:
         """Join the parts into the table, write the manifest and delete the parts.
 
         Args:
             sample_ids: All samples of the split, in the data module's order, which becomes the table's.
             provenance: What else the manifest shall say (class names, versions, checkpoint).
+            every_sample: Whether no sample may be missing.
 
         Raises:
-            RuntimeError: If a sample is neither scored nor known to be unreadable.
+            RuntimeError: If none may be and a sample is neither scored nor known to be unreadable.
         """
         found = self.progress()
         missing = [name for name in sample_ids if name not in found.done and name not in found.left_out]
-        if missing:
+        if missing and every_sample:
             raise RuntimeError(
                 f"{len(missing)} of {len(sample_ids)} samples have no scores yet, e.g. {missing[0]}; the table stays "
                 "unfinished. Run the same command again to go on."
             )
-        rows = join_parts([pq.read_table(path) for path in sorted(self.parts.glob("*.parquet"))], sample_ids)
+        rows = join_parts([pq.read_table(path) for path in self.part_files()], sample_ids)
         unfinished = self.path.with_name(f".{self.path.name}")
         pq.write_table(rows, unfinished)
         os.replace(unfinished, self.path)
@@ -199,7 +212,10 @@ class ScoreTable:
         entry = self._manifest_entry()
         if entry is None and (self.parts / "settings.json").exists():
             entry = json.loads((self.parts / "settings.json").read_text())
-        return None if entry is None else {key: entry.get(key) for key in asdict(self.settings)}
+        if entry is None:
+            return None
+        # Tables are older than some settings, which then are at their defaults.
+        return {setting.name: entry.get(setting.name, setting.default) for setting in fields(Settings)}
 
 
 _PLAIN = {
@@ -207,6 +223,7 @@ _PLAIN = {
     "weights_sha256": "model (its weights or structure differ)",
     "data_sha256": "data list (its samples or the way frames are taken differ)",
     "precision": "precision",
+    "sampling": "sampling",
     "format_version": "format of the table",
 }
 

@@ -53,6 +53,12 @@ def run(tmp_path, backbone, split, ranks=None, kind="heads", **options) -> pd.Da
     return read_scores(tmp_path / "relevance" / "train", kind)
 
 
+def score(backbone, table, split, places, ranks=None) -> None:
+    units = backbone.units("heads")
+    batches = split.batches(places)
+    job.score_samples(backbone, table, units, batches, len(places), ranks or Ranks(), StackSize(), 0, "Ablating")
+
+
 @pytest.fixture
 def expected(tmp_path, tiny_swin) -> pd.DataFrame:
     return run(tmp_path / "expected", tiny_swin, Split())
@@ -123,7 +129,7 @@ def test_several_processes_divide_the_samples(tmp_path, tiny_swin, expected, wor
         split = Split()
         served += [split]
         mine = list(range(7))[rank::world]
-        job._score_samples(tiny_swin, table, split.batches(mine), len(mine), Ranks(rank, world), StackSize(), 0)
+        score(tiny_swin, table, split, mine, Ranks(rank, world))
     assert sorted(i for split in served for i in split.served) == list(range(7))
     table.finish(NAMES, {})
     assert_same(read_scores(table.folder, "heads"), expected)
@@ -133,7 +139,7 @@ def test_a_sample_in_two_parts_counts_once(tmp_path, tiny_swin, expected):
     table = make_table(tmp_path)
     table.begin()
     for _ in range(2):
-        job._score_samples(tiny_swin, table, Split().batches(list(range(7))), 7, Ranks(), StackSize(), 0)
+        score(tiny_swin, table, Split(), list(range(7)))
     table.finish(NAMES, {})
     assert_same(read_scores(table.folder, "heads"), expected)
 
@@ -150,6 +156,7 @@ def test_a_finished_table_is_not_made_again(tmp_path, tiny_swin, expected):
         ({"weights_sha256": "other"}, "model"),
         ({"data_sha256": "other"}, "data list"),
         ({"precision": "bf16"}, "precision"),
+        ({"sampling": "racing"}, "sampling"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -180,7 +187,7 @@ def test_heads_and_layers_share_a_folder(tmp_path, tiny_swin):
 def test_missing_samples_are_not_passed_over(tmp_path, tiny_swin):
     table = make_table(tmp_path)
     table.begin()
-    job._score_samples(tiny_swin, table, Split().batches([0, 1]), 2, Ranks(), StackSize(), 0)
+    score(tiny_swin, table, Split(), [0, 1])
     with pytest.raises(RuntimeError, match="5 of 7 samples have no scores"):
         table.finish(NAMES, {})
 
