@@ -1,6 +1,7 @@
 """What runs around and after a fit."""
 
 from callbacks.ablation import HeadAblation, LayerAblation
+from callbacks.gradient_screening import GradientScreening
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
 from callbacks.run_checkpoint import RunCheckpoint
@@ -8,6 +9,7 @@ from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
 
 __all__ = [
+    "GradientScreening",
     "HeadAblation",
     "LayerAblation",
     "PrunedCheckpoints",

@@ -324,3 +324,15 @@ def test_ablate_can_race(finished_run: Path, tmp_path: Path, capsys):
     assert "racing for lowest and highest 1 2 by r" in entry["sampling"]
     # The run prunes at depths that the race did not decide.
     assert "The race decided the sets" in error_of(capsys, "prune", "--run", str(run))
+
+
+def test_heads_can_be_screened_by_gradient(finished_run: Path, capsys):
+    callbacks = "[{class_path: callbacks.GradientScreening, init_args: {exact_samples: 5}}]"
+    train.main(["ablate", "--run", str(finished_run), "--trainer.callbacks", callbacks])
+    assert "on 5 clips" in capsys.readouterr().out
+    screened = pd.read_csv(finished_run / "tables/screening_train.csv")
+    exact = pd.read_csv(finished_run / "tables/relevance_train_heads.csv")
+    assert len(screened) == len(exact)
+    assert screened["mean"].is_monotonic_increasing
+    assert (screened["exact_samples"] == 5).all()
+    assert not list((finished_run / "tables").glob(".screening*"))

@@ -14,6 +14,7 @@ correlation with exact scores goes, which `agreement` measures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -22,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.backbones import Backbone, Observer
-
-UNIT = ["layer", "site", "head"]
+from sightline.relevance.matrix import UNIT
+from sightline.types import Unit
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ def gradient_proxy(backbone: Backbone, clips: Tensor, labels: Tensor) -> Tensor:
         if head is not None
     ]
     return torch.cat(proxies, dim=1).T if proxies else logits.new_empty(0, len(labels))
+
+
+def unit_rows(values: Tensor, units: Sequence[Unit], sample_ids: Sequence[str], name: str) -> pd.DataFrame:
+    """Turn values (U, B) into rows sample_id, layer, site, head and ``name``."""
+    rows = [(sample, unit.layer, unit.site, unit.head) for sample in sample_ids for unit in units]
+    table = pd.DataFrame(rows, columns=["sample_id", *UNIT])
+    return table.assign(**{name: values.T.reshape(-1).double().tolist()})
 
 
 def agreement(proxies: pd.DataFrame, exact: pd.DataFrame, score: str = "r") -> Agreement:
