@@ -193,7 +193,7 @@ class RunCLI(LightningCLI):
         """Run a command for which no model and no trainer are built; return its exit code."""
         function, kind = DATA_COMMANDS[name]
         config = self.config[name]
-        data = self._parser(name).instantiate_classes(config).data
+        data = self._parser(name).instantiate(config).data
         folder = Path(config.run) / kind if config.run else Path()
         options = {key: config[key] for key in inspect.signature(function).parameters if key not in _GIVEN}
         try:
