@@ -16,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike, fspath
+from typing import Literal
 
 import numpy as np
 
 from datamodules.selective_decoding import decode_selected
 from datamodules.timeline import count_frames, count_packets, part_between_frames, part_between_times, remembered
+from datamodules.torchcodec_decoding import decode_with_torchcodec
 from datamodules.video_file import UnreadableClip, explained, open_video
 from datamodules.wanted_frames import Convert, WantedFrames
 
 __all__ = ["UnreadableClip", "read_frames"]
 
 Choose = Callable[[np.ndarray, float], Sequence[int]]
+Decoder = Literal["pyav", "torchcodec"]
 
 
 def read_frames(
@@ -37,6 +40,7 @@ def read_frames(
     convert: Convert | None = None,
     threads: int = 1,
     frame_range: tuple[int, int] | None = None,
+    decoder: Decoder = "pyav",
 ) -> np.ndarray:
     """Read chosen frames of a video, or of a part of it: between two times, or between two frames.
 
@@ -54,6 +58,7 @@ def read_frames(
         convert: Applied to each (H, W, 3) frame right after decoding, so that large frames never pile up.
         threads: Threads that decode and convert.
         frame_range: The part as (first, stop): frames first..stop-1 of the whole video; instead of start and end.
+        decoder: What decodes. With ``torchcodec`` PyAV still reads what that would read otherwise.
 
     Returns:
         uint8 (T, H, W, 3), RGB, one for every chosen index.
@@ -77,6 +82,8 @@ def read_frames(
             raise UnreadableClip(name, f"expected frames {chosen} to be among {first}..{stop - 1}")
         needed = len(timeline.times) if whole else max(chosen) + 1
         taken = WantedFrames(set(chosen), convert, threads)
+        if decoder == "torchcodec" and decode_with_torchcodec(name, timeline, taken):
+            return _stack(taken.frames, chosen, name)
         if decode_selected(name, timeline, taken):
             return _stack(taken.frames, chosen, name)
         decoded = _decode_from_the_start(name, needed, whole, taken)
