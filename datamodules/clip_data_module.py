@@ -21,6 +21,7 @@ from datamodules.bad_clip_record import BadClipRecord
 from datamodules.bad_clips import BadClips
 from datamodules.clip_lists import check_clips, clip_table, clips_digest
 from datamodules.clips import SPLITS, Clip, ClipDataset, ClipSettings, collate
+from datamodules.decoding import Decoder
 from datamodules.frame_cache import FrameCache
 from datamodules.limit import limit_per_class
 from datamodules.sharding import BalancedSampler, EpochSampler, ShardSampler
@@ -53,6 +54,7 @@ class ClipDataModule(L.LightningDataModule):
         test_crops: Literal[1, 3] = 1,
         cache_dir: str | None = None,
         cache_gb: float = 20.0,
+        decoder: Decoder = "pyav",
     ) -> None:
         """Store the settings; annotations are read when they are first needed.
 
@@ -83,6 +85,8 @@ class ClipDataModule(L.LightningDataModule):
             cache_dir: Folder that keeps the frames which evaluation and ablation read, for the next time; by default
                 none. Runs may share it. Changed files and settings are noticed, if files change their size or time too.
             cache_gb: Size in GB at which what was not used for longest is deleted from the cache.
+            decoder: What decodes videos: pyav, or torchcodec where it is installed with the FFmpeg it needs. Files
+                of which torchcodec gives other frames are read with pyav, and a warning says so.
         """
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -105,6 +109,7 @@ class ClipDataModule(L.LightningDataModule):
             train_crop=train_crop,
             test_clips=test_clips,
             test_crops=test_crops,
+            decoder=decoder,
         )
         augmentation = Augmentation(
             flip_probability,
@@ -176,7 +181,9 @@ class ClipDataModule(L.LightningDataModule):
 
     def sampling(self) -> dict[str, Any]:
         """How evaluation takes its input from a video; goes into every exported model."""
-        return {key: asdict(self.settings)[key] for key in ("frames", "size", "short_side", "antialias")}
+        # torchcodec may run on another FFmpeg than PyAV does, and so differ from it by rounding.
+        keys = ["frames", "size", "short_side", "antialias", *["decoder"] * (self.settings.decoder != "pyav")]
+        return {key: asdict(self.settings)[key] for key in keys}
 
     def clips(self, split: str) -> list[Clip]:
         """The clips of ``train``, ``val`` or ``test`` (maybe none), always in the same order."""

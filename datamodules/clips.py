@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import av
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules import transforms
-from datamodules.decoding import UnreadableClip, read_frames
+from datamodules.decoding import Decoder, UnreadableClip, read_frames
 from datamodules.frame_cache import FrameCache
 from datamodules.sampling import segment_frames
+from datamodules.torchcodec_decoding import require_torchcodec
 from sightline.types import ClipBatch
 
 SPLITS = ("train", "val", "test")
@@ -68,6 +69,7 @@ class ClipSettings:
     train_size: int | None = None
     test_clips: int = 1
     test_crops: Literal[1, 3] = 1
+    decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.size < 1:
@@ -84,6 +86,10 @@ class ClipSettings:
                 f"Expected test_clips >= 1 and test_crops 1 or 3, got test_clips={self.test_clips} and "
                 f"test_crops={self.test_crops}."
             )
+        if self.decoder not in get_args(Decoder):
+            raise ValueError(f"Expected decoder 'pyav' or 'torchcodec', got {self.decoder!r}.")
+        if self.decoder == "torchcodec":
+            require_torchcodec()
 
 
 @dataclass(frozen=True)
@@ -149,12 +155,13 @@ def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: flo
     """Frames (T, H, W, 3) from the same place in each of ``wanted`` equal parts, from the cache if they are there."""
     key = None
     if cache is not None:
+        versions = (av.__version__, torch.__version__, torchvision.__version__)
         key = cache.key(
             clip.path,
             part=(clip.start, clip.end, clip.frame_range),
             sampling=("segment_frames", wanted, offset),
             resizing=(settings.short_side, settings.antialias),
-            versions=(av.__version__, torch.__version__, torchvision.__version__),
+            versions=versions if settings.decoder == "pyav" else (*versions, require_torchcodec()),
         )
         kept = None if key is None else cache.read(key)
         if kept is not None:
@@ -166,6 +173,7 @@ def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: flo
         clip.end,
         convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
         frame_range=clip.frame_range,
+        decoder=settings.decoder,
     )
     if cache is not None and key is not None:
         cache.write(key, frames)

@@ -16,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike, fspath
+from typing import Literal
 
 import numpy as np
 
 from datamodules.selective_decoding import decode_selected
 from datamodules.timeline import count_frames, count_packets, part_between_frames, part_between_times, remembered
+from datamodules.torchcodec_decoding import decode_with_torchcodec
 from datamodules.video_file import UnreadableClip, explained, open_video
 from datamodules.wanted_frames import Convert, WantedFrames
 
 __all__ = ["UnreadableClip", "read_frames"]
 
 Choose = Callable[[np.ndarray, float], Sequence[int]]
+Decoder = Literal["pyav", "torchcodec"]
 
 
 def read_frames(
@@ -38,6 +41,7 @@ def read_frames(
     threads: int = 1,
     frame_range: tuple[int, int] | None = None,
     every_frame: bool = False,
+    decoder: Decoder = "pyav",
 ) -> np.ndarray:
     """Read chosen frames of a video, or of a part of it: between two times, or between two frames.
 
@@ -56,6 +60,7 @@ def read_frames(
         threads: Threads that decode and convert.
         frame_range: The part as (first, stop): frames first..stop-1 of the whole video; instead of start and end.
         every_frame: Decode all frames of the part, so that damage anywhere in it is found.
+        decoder: What decodes. With ``torchcodec`` PyAV still reads what that would read otherwise.
 
     Returns:
         uint8 (T, H, W, 3), RGB, one for every chosen index.
@@ -80,8 +85,11 @@ def read_frames(
         last = stop if every_frame else max(chosen) + 1
         needed = len(timeline.times) if whole else last
         taken = WantedFrames(set(chosen), convert, threads)
-        if not every_frame and decode_selected(name, timeline, taken):
-            return _stack(taken.frames, chosen, name)
+        if not every_frame:
+            if decoder == "torchcodec" and decode_with_torchcodec(name, timeline, taken):
+                return _stack(taken.frames, chosen, name)
+            if decode_selected(name, timeline, taken):
+                return _stack(taken.frames, chosen, name)
         decoded = _decode_from_the_start(name, needed, whole, taken)
         if decoded == needed:
             return _stack(taken.frames, chosen, name)

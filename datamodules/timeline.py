@@ -155,7 +155,8 @@ def _timeline(times: Sequence[float | None], end: float, frame_s: float, path: s
     if len(known) < len(times):  # raw streams have no times at all
         return Timeline(np.arange(len(times)) * frame_s, len(times) * frame_s)
     rising = np.array(known) - known[0]
-    return Timeline(rising, max(end - known[0], rising[-1] + frame_s))
+    # frame_s is a mean: where the last frame's own duration is known, that holds.
+    return Timeline(rising, end - known[0] if end > known[-1] else rising[-1] + frame_s)
 
 
 def _entries(packets: _Packets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,20 +29,28 @@ class WantedFrames:
             return
         if self._turn is None:
             self._turn = _turn(frame)
-        rgb = self._turn(self._to_rgb.reformat(frame, format="rgb24", threads=self.threads).to_ndarray())
+        self.put(index, self._turn(self._to_rgb.reformat(frame, format="rgb24", threads=self.threads).to_ndarray()))
+
+    def put(self, index: int, rgb: np.ndarray) -> None:
+        """Take a wanted frame that is upright RGB (H, W, 3)."""
         self.frames[index] = rgb if self._convert is None else self._convert(rgb)
 
 
-def _turn(frame: VideoFrame) -> Convert:
-    """What sets an image (H, W, 3) of this video upright: turning and mirroring as the display matrix says."""
+def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d): a pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift and a common factor."""
     # PyAV's frames form a reference cycle with their side data, and would keep their memory until Python looks for
     # cycles: so a thumbnail is asked.
     thumbnail = VideoReformatter().reformat(frame, width=16, height=16, interpolation="POINT", threads=1)
     data = thumbnail.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return np.ascontiguousarray
-    # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift; the numbers are multiples of 1 / 65536.
+        return 1, 0, 0, 1
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))  # type: ignore[call-overload]
+    return a, b, c, d
+
+
+def _turn(frame: VideoFrame) -> Convert:
+    """What sets an image (H, W, 3) of this video upright: turning and mirroring as the display matrix says."""
+    a, b, c, d = display_matrix(frame)
     transposed = abs(a) + abs(d) < abs(b) + abs(c)
     right, down = (c, b) if transposed else (a, d)
 

@@ -1,5 +1,4 @@
 import gc
-import json
 import os
 import sys
 import tracemalloc
@@ -272,40 +271,3 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     tracemalloc.stop()
     assert frames.shape == (150, 4, 6, 3)
     assert peak < 5 * one_frame  # 150 frames would be 150
-
-
-# ---------------------------------------------------------------- other people's files
-
-
-def test_real_clips_equal_decoding_all(shared):
-    for path in sorted((shared / "clips" / "ucf101_like").glob("*/*.avi"))[::60]:
-        every = decode_all(path)
-        chosen = uniform_indices(len(every), 16)
-        assert np.array_equal(read_frames(path, lambda times, end: uniform_indices(len(times), 16)), every[chosen]), (
-            path
-        )
-
-
-# Cut short or emptied, although the decoder finds some frames without complaint.
-CUT = {"derived__ucf_trunc60.avi", "mimetype__70b475__avifsequence.avif", "mimetype__77cf52__flv.flv"}
-LARGE = {"mmaction2__S001C001P001R001A001_rgb.avi"}
-
-
-def test_hard_clips(shared):
-    if not (shared / "hard_clips").is_dir():
-        pytest.skip("no folder shared/hard_clips beside the repository")
-    results = json.loads((shared / "hard_clips" / "decode_results.json").read_text())
-    readable = 0
-    for name, found in sorted(results.items()):
-        if name in LARGE:
-            continue
-        facts = found["av"]
-        path = shared / "hard_clips" / name
-        if facts.get("n") and "dec_err" not in facts and name not in CUT:
-            frames = read_frames(path, lambda times, end: uniform_indices(len(times), 4))
-            readable += 1
-            assert frames.shape[0] == 4, name
-        else:
-            with pytest.raises(UnreadableClip):
-                read_frames(path, lambda times, end: uniform_indices(len(times), 16))
-    assert readable > 30

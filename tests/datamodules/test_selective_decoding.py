@@ -74,22 +74,3 @@ def test_decodes_fewer_and_the_same(tmp_path, monkeypatch, gop, name, options):
         frames = read_frames(path, lambda times, end, wanted=wanted: uniform_indices(len(times), wanted))
         assert np.array_equal(frames, every[uniform_indices(60, wanted)])
         assert 0 < len(decoded) < 60
-
-
-def same_as_decoding_all(path):
-    every = decode_all(path)
-    frames = read_frames(path, lambda times, end: uniform_indices(len(times), 16))
-    return np.array_equal(frames, every[uniform_indices(len(every), 16)])
-
-
-def real_clips(shared):
-    return sorted(path for path in (shared / "clips").rglob("*") if path.suffix in (".avi", ".mp4"))
-
-
-def test_spread_of_real_clips(shared):
-    assert [path for path in real_clips(shared)[::40] if not same_as_decoding_all(path)] == []
-
-
-@pytest.mark.slow
-def test_all_real_clips(shared):
-    assert [path for path in real_clips(shared) if not same_as_decoding_all(path)] == []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+VOP = b"\0\0\1\xb6"  # begins an MPEG-4 picture
+EMPTY_VOP = VOP + b"\x51\xcf"  # a P picture that says: not coded
 
 BITS = 6  # numbers up to 63, as 3 x 2 black or white blocks
 
@@ -42,22 +46,75 @@ def write_video(
     b_frames: int = 0,
     gop: int = 12,
     images: list[np.ndarray] | None = None,
+    stamps: Sequence[int] | None = None,
+    encoder: Mapping[str, str] | None = None,
     **container_options: str,
 ) -> Path:
-    """Write a video of numbered frames (or of ``images``); the suffix of ``path`` decides the container."""
+    """Write a video of numbered frames (or of ``images``); the suffix of ``path`` decides the container.
+
+    Frames are shown at ``stamps``, counted in 1 / fps; by default one after the other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     images = images or [numbered_frame(number, width, height) for number in range(num_frames)]
     with av.open(str(path), "w", options=container_options) as container:
-        stream = container.add_stream(codec, rate=fps, options={"bf": str(b_frames), "g": str(gop), "threads": "1"})
+        options = {"bf": str(b_frames), "g": str(gop), "threads": "1", **(encoder or {})}
+        stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height = images[0].shape[1], images[0].shape[0]
         stream.pix_fmt = pixels
         stream.codec_context.time_base = Fraction(1, fps)
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = number
+            frame.pts = number if stamps is None else stamps[number]
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_packed_avi(path: Path, images: list[np.ndarray], b_frames: int) -> Path:
+    """Write MPEG-4 as DivX and XviD pack it into AVI: a P and its first B picture in one packet, an empty one later."""
+    encoder = av.CodecContext.create("mpeg4", "w")
+    encoder.options = {"bf": str(b_frames), "g": "12", "b_strategy": "0", "sc_threshold": "1000000000"}
+    encoder.height, encoder.width = images[0].shape[:2]
+    encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 25), Fraction(25)
+    pictures: list[bytes] = []
+    for number, image in enumerate(images):
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts = number
+        pictures += map(bytes, encoder.encode(frame))
+    pictures += map(bytes, encoder.encode(None))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for number, content in enumerate(_packed(pictures)):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 25), number, number
+            packet.is_keyframe = _vop_type(content) == "I"
+            container.mux(packet)
+    return path
+
+
+def _vop_type(picture: bytes) -> str:
+    return "IPBS"[picture[picture.index(VOP) + len(VOP)] >> 6]
+
+
+def _packed(pictures: list[bytes]) -> list[bytes]:
+    """Packets of the pictures, which are in the order of decoding; as many packets as pictures."""
+    packets: list[bytes] = []
+    empty_due = False
+    for picture in pictures:
+        if _vop_type(picture) == "I":
+            picture = picture.replace(VOP, b"\0\0\1\xb2DivX503b1393p" + VOP, 1)  # the "p" says: packed
+        if _vop_type(picture) != "B":
+            packets += [EMPTY_VOP] * empty_due
+            packets.append(picture)
+            empty_due = False
+        elif not empty_due:
+            packets[-1] += picture
+            empty_due = True
+        else:
+            packets.append(picture)
+    return packets + [EMPTY_VOP] * empty_due
 
 
 def write_audio(path: Path) -> Path:
