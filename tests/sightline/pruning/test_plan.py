@@ -112,7 +112,7 @@ def test_a_layer_that_cannot_be_removed_needs_no_score():
 def test_unknown_mode_and_score_are_refused():
     with pytest.raises(ValueError, match="mode must be one of lowest, highest, got 'least'"):
         one_shot_plans(SCORES, layers(5), [1], ["least"])
-    with pytest.raises(ValueError, match="score must be one of r, jsd, dprob, got 'R'"):
+    with pytest.raises(ValueError, match="score must be one of r, jsd, dprob, draw, cosine, taylor, from_end, got 'R'"):
         one_shot_plans(SCORES, layers(5), [1], score="R")
 
 

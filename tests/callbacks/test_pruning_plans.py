@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from callbacks.pruned_checkpoints import PrunedCheckpoints
+from callbacks.pruning_plans import PlanChooser, Wishes
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.ranks import Ranks
 from sightline.relevance.racing import Race
@@ -32,14 +34,19 @@ def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None)
     write_json(folder / "manifest.json", {"tables": {"layers": entry}})
     return SimpleNamespace(
         relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt", ranks=Ranks(),
-        module=SimpleNamespace(hparams={"removed_layers": []}), data=SimpleNamespace(data_hash=lambda split: "d"),
+        module=SimpleNamespace(hparams={"removed_layers": [], "removed_heads": []}),
+        data=SimpleNamespace(data_hash=lambda split: "d"),
     )  # fmt: skip
+
+
+def plans_of(context, **wishes):
+    return [choice.plan for choice in PlanChooser(context, Wishes(**wishes)).choose()]
 
 
 def test_a_gap_below_the_noise_floor_is_warned_of(tmp_path, tiny_swin, caplog):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     with caplog.at_level(logging.WARNING):
-        plans = PrunedCheckpoints(depths=[1, 2])._plan(context)
+        plans = plans_of(context, depths=[1, 2])
     assert [plan.removed_layers for plan in plans] == [(1,), (1, 2), (3,), (0, 3)]
     (record,) = caplog.records
     assert "The 1 lowest: layer 1 is cut and layer 2 kept for a gap of 1e-09" in record.getMessage()
@@ -53,7 +60,36 @@ def test_a_race_prunes_what_it_decided_and_nothing_else(tmp_path, tiny_swin):
     values[:, 100:] = np.nan
     values[3, :100] = 0.0  # so that only the race knows that layer 3 is the highest
     context = context_of(tmp_path, tiny_swin, values, race.record([Unit(i) for i in range(4)], "r"))
-    plans = PrunedCheckpoints(depths=[1])._plan(context)
+    plans = plans_of(context, depths=[1])
     assert [plan.removed_layers for plan in plans] == [(1,), (3,)]
     with pytest.raises(ValueError, match="decided the sets highest 1, lowest 1, not lowest 2"):
-        PrunedCheckpoints(depths=[1, 2])._plan(context)
+        plans_of(context, depths=[1, 2])
+
+
+def test_baselines_are_plans_beside_relevance(tmp_path, tiny_swin, tiny_clips):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    context.data.clips = lambda split: [SimpleNamespace(sample_id=name) for name in "abc"]
+    context.batches = lambda split, places, size: [
+        {"clip": tiny_clips, "label": torch.tensor([0, 1, 2]), "sample_id": ["a", "b", "c"]}
+    ]
+    methods = ["relevance", "last", "random", "block_influence", "gradient"]
+    wishes = Wishes(depths=[2], modes=["lowest"], methods=methods, random_seeds=[4, 0])
+    choices = {choice.plan.plan_id: choice for choice in PlanChooser(context, wishes).choose()}
+    assert list(choices) == [
+        "relevance-r-lowest-k2", "last-from_end-lowest-k2", "random-draw-lowest-k2-seed4",
+        "random-draw-lowest-k2-seed0", "block_influence-cosine-lowest-k2", "gradient-taylor-lowest-k2",
+    ]  # fmt: skip
+    assert choices["last-from_end-lowest-k2"].plan.removed_layers == (2, 3)
+    stored = json.loads((tmp_path / "relevance/train/baselines.json").read_text())
+    influence = stored["scores"]["block_influence"]
+    lowest = sorted(influence, key=influence.get)[:2]
+    chosen = choices["block_influence-cosine-lowest-k2"]
+    assert chosen.plan.removed_layers == tuple(sorted(map(int, lowest)))
+    assert chosen.scores == influence
+    assert {choice.ranking["weights_sha256"] for choice in choices.values()} == {weights_sha256(tiny_swin)}
+
+
+def test_a_depth_beyond_the_model_is_refused_for_every_method(tmp_path, tiny_swin):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    with pytest.raises(ValueError, match="Cannot remove 5 layers: 4 of 4"):
+        plans_of(context, depths=[5], methods=["last"])

@@ -1,0 +1,170 @@
+"""Choosing what `prune` cuts: the plans of every way of pruning asked for, with the scores that they rest on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+from callbacks.analysis import Context
+from sightline.backbones.fingerprint import weights_sha256
+from sightline.pruning.baselines import baseline_scores, last_scores, random_scores, score_baselines
+from sightline.pruning.plan import BASELINES, PruningPlan, check_depths, one_shot_plans
+from sightline.relevance.cut_gap import cut_gaps
+from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
+from sightline.relevance.table import read_manifest, read_scores
+from sightline.types import LayerInfo
+
+log = logging.getLogger(__name__)
+
+Method = Literal["relevance", "random", "block_influence", "gradient", "last"]
+Mode = Literal["lowest", "highest"]
+Score = Literal["r", "jsd", "dprob"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plan and why it was chosen.
+
+    Attributes:
+        plan: What to cut.
+        scores: What was ranked, by layer (``3``) or head (``3:attention:0``).
+        ranking: Where these scores come from; holds ``weights_sha256``.
+    """
+
+    plan: PruningPlan
+    scores: dict[str, float]
+    ranking: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What shall be cut; the options of `PrunedCheckpoints` of the same names say what each means."""
+
+    depths: Sequence[int] = (1, 2, 3)
+    modes: Sequence[Mode] = ("lowest", "highest")
+    score: Score = "r"
+    methods: Sequence[Method] = ("relevance",)
+    random_seeds: Sequence[int] = (0, 1, 2)
+    batch_size: int | None = None
+
+    def check(self, layers: tuple[LayerInfo, ...]) -> None:
+        """Raise ValueError where a model with these layers cannot be cut so; needs no scores."""
+        check_depths(self.depths, layers)
+
+
+class PlanChooser:
+    """Turns wishes into plans. Every process of the job makes one, and all come to the same plans."""
+
+    def __init__(self, context: Context, wishes: Wishes) -> None:
+        self.context = context
+        self.wishes = wishes
+        self.layers = context.backbone.layers
+        self.weights = weights_sha256(context.backbone)
+
+    def choose(self) -> list[Choice]:
+        """Return all plans asked for; scores that are missing for them and are no ablation of the full model, are
+        computed on the way.
+
+        Raises:
+            ValueError: If something cannot be cut, or scores are of other weights or data.
+            FileNotFoundError: If the model was not ablated and a plan needs it.
+        """
+        self._together(self._check_model)
+        choices: list[Choice] = []
+        for method in dict.fromkeys(self.wishes.methods):
+            choices += self._relevance() if method == "relevance" else self._baseline(method)
+        return choices
+
+    def _check_model(self) -> None:
+        hparams = self.context.module.hparams
+        if hparams["removed_layers"] or hparams["removed_heads"]:
+            raise ValueError(
+                "The checkpoint holds a model from which layers or heads were removed already. Prune the full model: "
+                "the depths count from there."
+            )
+        self.wishes.check(self.layers)
+
+    def _relevance(self) -> list[Choice]:
+        """One-shot plans by the mean relevance of every layer."""
+        return self._together(self._relevance_here)
+
+    def _relevance_here(self) -> list[Choice]:
+        table, entry = self._ablation("layers")
+        wishes, race = self.wishes, entry.get("race")
+        removable = [info.index for info in self.layers if info.removable]
+        if race is not None:
+            check_race(race, wishes.score, removable, wishes.depths, wishes.modes)
+        order = layer_order(table, wishes.score, race)
+        plans = one_shot_plans(order, self.layers, wishes.depths, wishes.modes, wishes.score)
+        if self.context.ranks.rank == 0:
+            ranking = rank_units(table, wishes.score, race)
+            ranking = ranking[ranking["layer"].isin(removable)]
+            for gap in cut_gaps(ranking, wishes.depths, wishes.modes, entry["noise_floor"]):
+                if not gap.clear:
+                    log.warning(gap.warning)
+        means = _by_name(layer_means(table, wishes.score, race))
+        return [Choice(plan, means, entry) for plan in plans]
+
+    def _baseline(self, method: str) -> list[Choice]:
+        """One-shot plans by something else than relevance; what is least by it goes."""
+        if method == "random":
+            drawn = {seed: random_scores(self.layers, seed) for seed in dict.fromkeys(self.wishes.random_seeds)}
+            return [choice for seed, scores in drawn.items() for choice in self._lowest(method, scores, {}, seed)]
+        if method == "last":
+            return self._lowest(method, last_scores(self.layers), {})
+        content = dict(self._scored_baselines())
+        scores = baseline_scores(content, method)
+        del content["scores"]
+        return self._lowest(method, scores, content)
+
+    def _lowest(
+        self, method: str, scores: pd.Series, ranking: Mapping[str, Any], seed: int | None = None
+    ) -> list[Choice]:
+        plans = one_shot_plans(scores, self.layers, self.wishes.depths, ["lowest"], BASELINES[method], method, seed)
+        return [Choice(plan, _by_name(scores), {"weights_sha256": self.weights, **ranking}) for plan in plans]
+
+    def _scored_baselines(self) -> dict[str, Any]:
+        context = self.context
+        return score_baselines(
+            context.backbone,
+            context.relevance_folder,
+            [clip.sample_id for clip in context.data.clips(context.split)],
+            lambda places: context.batches(context.split, places, self.wishes.batch_size),
+            weights_sha256=self.weights,
+            data_sha256=context.data.data_hash(context.split),
+            ranks=context.ranks,
+            provenance={
+                "split": context.split,
+                "checkpoint": context.checkpoint,
+                "versions": {"torch": torch.__version__},
+            },
+        )
+
+    def _ablation(self, kind: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """Read a score table of this model and its entry in the manifest, or raise where it is of another."""
+        context = self.context
+        table = read_scores(context.relevance_folder, kind)
+        entry = read_manifest(context.relevance_folder)["tables"][kind]
+        if entry["data_sha256"] != context.data.data_hash(context.split):
+            raise ValueError(
+                f"The scores in {context.relevance_folder} were made on other clips than the data has now. "
+                "Run train.py ablate with --overwrite true first."
+            )
+        if entry["weights_sha256"] != self.weights:
+            raise ValueError(
+                f"The scores in {context.relevance_folder} were made with other weights than {context.checkpoint}. "
+                "Run train.py ablate with --overwrite true first, or pass the checkpoint that was scored."
+            )
+        return table, entry
+
+    def _together(self, action: Any) -> Any:
+        return self.context.ranks.together(action)
+
+
+def _by_name(scores: pd.Series) -> dict[str, float]:
+    return {str(name): float(value) for name, value in scores.items()}
