@@ -58,9 +58,10 @@ class PrunedCheckpoints(Analysis):
             depths: How many layers to remove, one model each; 1, 2 and 3 if not given.
             modes: Whether to remove the least relevant layers, the most relevant (the control), or both (the default).
             score: The score whose mean ranks the layers.
-            methods: Ways of choosing layers, side by side: relevance (the default), and the baselines random,
-                block_influence (how much a layer turns its tokens), gradient (first-order change of the loss) and last
-                (the layers nearest to the classifier). Of a baseline, what is least important by it is removed.
+            methods: Ways of choosing layers, side by side: relevance (the default), greedy (relevance scored again
+                after every cut, each as long as an ablation of the layers), and the baselines random, block_influence
+                (how much a layer turns its tokens), gradient (first-order change of the loss) and last (the layers
+                nearest to the classifier). Of a baseline, what is least important by it is removed.
             random_seeds: One series of random plans per seed; 0, 1 and 2 if not given.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).

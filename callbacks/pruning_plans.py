@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,15 +13,16 @@ import torch
 from callbacks.analysis import Context
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.baselines import baseline_scores, last_scores, random_scores, score_baselines
-from sightline.pruning.plan import BASELINES, PruningPlan, check_depths, one_shot_plans
+from sightline.pruning.greedy import greedy_cuts, score_without
+from sightline.pruning.plan import BASELINES, PruningPlan, check_depths, nested_plans, one_shot_plans
 from sightline.relevance.cut_gap import cut_gaps
 from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
 from sightline.relevance.table import read_manifest, read_scores
-from sightline.types import LayerInfo
+from sightline.types import ClipBatch, LayerInfo
 
 log = logging.getLogger(__name__)
 
-Method = Literal["relevance", "random", "block_influence", "gradient", "last"]
+Method = Literal["relevance", "greedy", "random", "block_influence", "gradient", "last"]
 Mode = Literal["lowest", "highest"]
 Score = Literal["r", "jsd", "dprob"]
 
@@ -77,7 +78,12 @@ class PlanChooser:
         self._together(self._check_model)
         choices: list[Choice] = []
         for method in dict.fromkeys(self.wishes.methods):
-            choices += self._relevance() if method == "relevance" else self._baseline(method)
+            if method == "relevance":
+                choices += self._relevance()
+            elif method == "greedy":
+                choices += self._greedy()
+            else:
+                choices += self._baseline(method)
         return choices
 
     def _check_model(self) -> None:
@@ -110,6 +116,42 @@ class PlanChooser:
         means = _by_name(layer_means(table, wishes.score, race))
         return [Choice(plan, means, entry) for plan in plans]
 
+    def _greedy(self) -> list[Choice]:
+        """Plans by relevance that is scored again after every cut; the first cut goes by the full model's table."""
+        wishes = self.wishes
+        full, entry = self._together(lambda: self._ablation("layers"))
+        race = entry.get("race")
+        if race is not None:
+            removable = [info.index for info in self.layers if info.removable]
+            self._together(lambda: check_race(race, wishes.score, removable, [1], wishes.modes))
+
+        def means_without(removed: tuple[int, ...]) -> pd.Series:
+            if not removed:
+                return layer_order(full, wishes.score, race)
+            return layer_means(self._scored_without(removed, entry), wishes.score)
+
+        choices = []
+        for mode in dict.fromkeys(wishes.modes):
+            cuts = greedy_cuts(self.layers, max(wishes.depths, default=0), mode, means_without)
+            order = [cut.layer for cut in cuts]
+            scores = {str(cut.layer): cut.mean for cut in cuts}
+            for plan in nested_plans(order, self.layers, wishes.depths, mode, wishes.score, "greedy"):
+                choices.append(Choice(plan, scores, {**entry, "order": order}))
+        return choices
+
+    def _scored_without(self, removed: tuple[int, ...], entry: Mapping[str, Any]) -> pd.DataFrame:
+        context = self.context
+        return score_without(
+            context.backbone,
+            removed,
+            context.relevance_folder,
+            *self._samples(),
+            data_sha256=entry["data_sha256"],
+            precision=entry.get("precision", "float32"),
+            ranks=context.ranks,
+            provenance=self._provenance(),
+        )
+
     def _baseline(self, method: str) -> list[Choice]:
         """One-shot plans by something else than relevance; what is least by it goes."""
         if method == "random":
@@ -133,17 +175,26 @@ class PlanChooser:
         return score_baselines(
             context.backbone,
             context.relevance_folder,
-            [clip.sample_id for clip in context.data.clips(context.split)],
-            lambda places: context.batches(context.split, places, self.wishes.batch_size),
+            *self._samples(),
             weights_sha256=self.weights,
             data_sha256=context.data.data_hash(context.split),
             ranks=context.ranks,
-            provenance={
-                "split": context.split,
-                "checkpoint": context.checkpoint,
-                "versions": {"torch": torch.__version__},
-            },
+            provenance=self._provenance(),
         )
+
+    def _samples(self) -> tuple[list[str], Callable[[list[int]], Iterable[ClipBatch]]]:
+        """Names of the samples that decide, and what gives batches of them."""
+        context = self.context
+        names = [clip.sample_id for clip in context.data.clips(context.split)]
+        return names, lambda places: context.batches(context.split, places, self.wishes.batch_size)
+
+    def _provenance(self) -> dict[str, Any]:
+        context = self.context
+        return {
+            "split": context.split,
+            "checkpoint": context.checkpoint,
+            "versions": {"torch": torch.__version__},
+        }
 
     def _ablation(self, kind: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Read a score table of this model and its entry in the manifest, or raise where it is of another."""

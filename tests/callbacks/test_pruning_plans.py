@@ -7,6 +7,7 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -43,6 +44,13 @@ def plans_of(context, **wishes):
     return [choice.plan for choice in PlanChooser(context, Wishes(**wishes)).choose()]
 
 
+def give_clips(context, clips):
+    """Let the context yield three clips, all in one batch."""
+    context.data.clips = lambda split: [SimpleNamespace(sample_id=name) for name in "abc"]
+    batch = {"clip": clips, "label": torch.tensor([0, 1, 2]), "sample_id": ["a", "b", "c"], "group": ["g"] * 3}
+    context.batches = lambda split, places, size: [{**batch, "unreadable": []}]
+
+
 def test_a_gap_below_the_noise_floor_is_warned_of(tmp_path, tiny_swin, caplog):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     with caplog.at_level(logging.WARNING):
@@ -68,10 +76,7 @@ def test_a_race_prunes_what_it_decided_and_nothing_else(tmp_path, tiny_swin):
 
 def test_baselines_are_plans_beside_relevance(tmp_path, tiny_swin, tiny_clips):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
-    context.data.clips = lambda split: [SimpleNamespace(sample_id=name) for name in "abc"]
-    context.batches = lambda split, places, size: [
-        {"clip": tiny_clips, "label": torch.tensor([0, 1, 2]), "sample_id": ["a", "b", "c"]}
-    ]
+    give_clips(context, tiny_clips)
     methods = ["relevance", "last", "random", "block_influence", "gradient"]
     wishes = Wishes(depths=[2], modes=["lowest"], methods=methods, random_seeds=[4, 0])
     choices = {choice.plan.plan_id: choice for choice in PlanChooser(context, wishes).choose()}
@@ -93,3 +98,22 @@ def test_a_depth_beyond_the_model_is_refused_for_every_method(tmp_path, tiny_swi
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     with pytest.raises(ValueError, match="Cannot remove 5 layers: 4 of 4"):
         plans_of(context, depths=[5], methods=["last"])
+
+
+def test_greedy_starts_from_the_table_and_goes_on_with_the_smaller_model(tmp_path, tiny_swin, tiny_clips):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    give_clips(context, tiny_clips)
+    wishes = Wishes(depths=[1, 3], modes=["lowest", "highest"], methods=["greedy"])
+    choices = PlanChooser(context, wishes).choose()
+    assert [choice.plan.plan_id for choice in choices] == [
+        "greedy-r-lowest-k1", "greedy-r-lowest-k3", "greedy-r-highest-k1", "greedy-r-highest-k3",
+    ]  # fmt: skip
+    assert choices[0].plan.removed_layers == (1,)  # the lowest in the table
+    assert choices[2].plan.removed_layers == (3,)
+    for shallow, deep in (choices[:2], choices[2:]):
+        assert set(shallow.plan.removed_layers) < set(deep.plan.removed_layers)
+        order = deep.ranking["order"]
+        assert list(deep.scores) == [str(layer) for layer in order]
+        step = pd.read_parquet(tmp_path / f"relevance/train/greedy/without-{order[0]}/layers.parquet")
+        means = step.groupby("layer")["r"].mean()
+        assert order[1] == (means.idxmin() if deep.plan.mode == "lowest" else means.idxmax())
