@@ -22,6 +22,7 @@ from sightline.pruning.export import export_model
 from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.latency import compare_latency
 from sightline.pruning.plan import PruningPlan, unpruned_plan
+from sightline.pruning.targets import Targets
 from sightline.pruning.testing import accuracy, predict_split
 from sightline.report.files import save_figure
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
@@ -48,6 +49,7 @@ class PrunedCheckpoints(Analysis):
         score: Score = "r",
         methods: list[Method] | None = None,
         random_seeds: list[int] | None = None,
+        targets: Targets | None = None,
         batch_size: int | None = None,
         latency_batch: int = 8,
         latency_repeats: int = 20,
@@ -55,7 +57,7 @@ class PrunedCheckpoints(Analysis):
         """Set up the pruning.
 
         Args:
-            depths: How many layers to remove, one model each; 1, 2 and 3 if not given.
+            depths: How many layers to remove, one model each; 1, 2 and 3 if neither depths nor targets are given.
             modes: Whether to remove the least relevant layers, the most relevant (the control), or both (the default).
             score: The score whose mean ranks the layers.
             methods: Ways of choosing layers, side by side: relevance (the default), greedy (relevance scored again
@@ -63,16 +65,19 @@ class PrunedCheckpoints(Analysis):
                 (how much a layer turns its tokens), gradient (first-order change of the loss) and last (the layers
                 nearest to the classifier). Of a baseline, what is least important by it is removed.
             random_seeds: One series of random plans per seed; 0, 1 and 2 if not given.
+            targets: Also remove as many of the least relevant layers as meets these limits (max_drop in points of
+                validation top-1, max_gmacs, max_latency_ms on this device); see tables/targets.csv.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
         """
         self.wishes = Wishes(
-            depths=depths or [1, 2, 3],
+            depths=[] if depths is None and targets is not None else depths or [1, 2, 3],
             modes=modes or ["lowest", "highest"],
             score=score,
             methods=methods or ["relevance"],
             random_seeds=random_seeds or [0, 1, 2],
+            targets=targets,
             batch_size=batch_size,
         )
         self.batch_size = batch_size
@@ -85,7 +90,10 @@ class PrunedCheckpoints(Analysis):
             self.wishes.check(pl_module.backbone.layers)
 
     def analyse(self, context: Context) -> None:
-        choices = PlanChooser(context, self.wishes).choose()
+        chooser = PlanChooser(context, self.wishes)
+        choices = chooser.choose()
+        if chooser.unmet and not choices:
+            raise ValueError(chooser.unmet)
         plans = [choice.plan for choice in choices]
         context.ranks.together(lambda: self._export(context, choices), only_first=True)
         device = next(context.backbone.parameters()).device
@@ -99,6 +107,8 @@ class PrunedCheckpoints(Analysis):
             rows += [row] if row is not None else []
         by_name = {plan.plan_id: model for plan, model in models.items()}
         context.ranks.together(lambda: self._report(context, self._with_speed(by_name, rows)), only_first=True)
+        if chooser.unmet:  # only now: what could be made is made
+            raise ValueError(f"{chooser.unmet} The other models are exported and tested.")
 
     def _folder(self, context: Context, plan: PruningPlan) -> Path:
         return context.folder / "pruned" / plan.plan_id

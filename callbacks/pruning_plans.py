@@ -11,10 +11,12 @@ import pandas as pd
 import torch
 
 from callbacks.analysis import Context
+from callbacks.pruning_targets import search_depth
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.baselines import baseline_scores, last_scores, random_scores, score_baselines
 from sightline.pruning.greedy import greedy_cuts, score_without
 from sightline.pruning.plan import BASELINES, PruningPlan, check_depths, nested_plans, one_shot_plans
+from sightline.pruning.targets import Targets, unmet
 from sightline.relevance.cut_gap import cut_gaps
 from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
 from sightline.relevance.table import read_manifest, read_scores
@@ -51,6 +53,7 @@ class Wishes:
     score: Score = "r"
     methods: Sequence[Method] = ("relevance",)
     random_seeds: Sequence[int] = (0, 1, 2)
+    targets: Targets | None = None
     batch_size: int | None = None
 
     def check(self, layers: tuple[LayerInfo, ...]) -> None:
@@ -59,13 +62,18 @@ class Wishes:
 
 
 class PlanChooser:
-    """Turns wishes into plans. Every process of the job makes one, and all come to the same plans."""
+    """Turns wishes into plans. Every process of the job makes one, and all come to the same plans.
+
+    Attributes:
+        unmet: Why there is no plan for the targets, where they were asked for and none meets them.
+    """
 
     def __init__(self, context: Context, wishes: Wishes) -> None:
         self.context = context
         self.wishes = wishes
         self.layers = context.backbone.layers
         self.weights = weights_sha256(context.backbone)
+        self.unmet: str | None = None
 
     def choose(self) -> list[Choice]:
         """Return all plans asked for; scores that are missing for them and are no ablation of the full model, are
@@ -84,7 +92,10 @@ class PlanChooser:
                 choices += self._greedy()
             else:
                 choices += self._baseline(method)
-        return choices
+        if self.wishes.targets is not None:
+            choices += self._target(self.wishes.targets)
+        # A target may be met at a depth that was asked for anyway.
+        return list({choice.plan.plan_id: choice for choice in choices}.values())
 
     def _check_model(self) -> None:
         hparams = self.context.module.hparams
@@ -115,6 +126,26 @@ class PlanChooser:
                     log.warning(gap.warning)
         means = _by_name(layer_means(table, wishes.score, race))
         return [Choice(plan, means, entry) for plan in plans]
+
+    def _target(self, targets: Targets) -> list[Choice]:
+        """The one-shot plan, out of all depths, that meets the targets; none where no depth does."""
+        choices = self._together(self._every_depth)
+        trials = search_depth(self.context, [choice.plan for choice in choices], targets, self.wishes.batch_size)
+        if not trials[-1].meets:
+            self.unmet = unmet(trials, targets)
+        return [choice for choice in choices if trials[-1].meets and choice.plan == trials[-1].plan]
+
+    def _every_depth(self) -> list[Choice]:
+        table, entry = self._ablation("layers")
+        if entry.get("race") is not None:
+            raise ValueError(
+                "A target is searched over all depths, but the layers were raced for single sets. Score them in full: "
+                "train.py ablate --overwrite true."
+            )
+        means = layer_means(table, self.wishes.score)
+        depths = range(1, sum(info.removable for info in self.layers) + 1)
+        plans = one_shot_plans(means, self.layers, depths, ["lowest"], self.wishes.score)
+        return [Choice(plan, _by_name(means), entry) for plan in plans]
 
     def _greedy(self) -> list[Choice]:
         """Plans by relevance that is scored again after every cut; the first cut goes by the full model's table."""

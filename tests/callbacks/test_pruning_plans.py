@@ -13,6 +13,8 @@ import torch
 
 from callbacks.pruning_plans import PlanChooser, Wishes
 from sightline.backbones.fingerprint import weights_sha256
+from sightline.pruning.counting import count_cost
+from sightline.pruning.targets import Targets
 from sightline.ranks import Ranks
 from sightline.relevance.racing import Race
 from sightline.relevance.table import write_json
@@ -117,3 +119,39 @@ def test_greedy_starts_from_the_table_and_goes_on_with_the_smaller_model(tmp_pat
         step = pd.read_parquet(tmp_path / f"relevance/train/greedy/without-{order[0]}/layers.parquet")
         means = step.groupby("layer")["r"].mean()
         assert order[1] == (means.idxmin() if deep.plan.mode == "lowest" else means.idxmax())
+
+
+def test_a_target_is_met_at_the_deepest_depth_within_it(tmp_path, tiny_swin, tiny_clips):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    give_clips(context, tiny_clips)
+    context.folder = tmp_path
+    full = tiny_swin(tiny_clips).argmax(1)
+    batch = next(iter(context.batches("val", [], None)))
+    batch["label"] = full.clone()  # so that the full model is right everywhere
+    context.batches = lambda split, places, size: [batch]
+    drops = []
+    for removed in ((1,), (1, 2), (0, 1, 2), (0, 1, 2, 3)):
+        drops.append(100 * (tiny_swin(tiny_clips, skip=removed).argmax(1) != full).double().mean().item())
+    limit = sorted(drops)[1]
+    deepest = max(k for k, drop in enumerate(drops, 1) if drop <= limit + 1e-9)
+    chooser = PlanChooser(context, Wishes(depths=[], targets=Targets(max_drop=limit + 1e-9)))
+    (choice,) = chooser.choose()
+    assert (choice.plan.k, choice.plan.mode, chooser.unmet) == (deepest, "lowest", None)
+    table = pd.read_csv(tmp_path / "tables/targets.csv")
+    assert table["k"].tolist() == list(range(4, deepest - 1, -1))
+    assert table["val_top1_drop"].tolist() == pytest.approx(drops[deepest - 1 :][::-1])
+    assert table["meets"].tolist() == [False] * (4 - deepest) + [True]
+    predictions = pd.read_csv(tmp_path / f"tables/predictions/val/relevance-r-lowest-k{deepest}.csv")
+    assert len(predictions) == 3
+
+
+def test_a_target_that_nothing_meets_is_told_with_the_nearest(tmp_path, tiny_swin):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    context.folder = tmp_path
+    chooser = PlanChooser(context, Wishes(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=1e-9)))
+    assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
+    assert "the nearest is relevance-r-lowest-k4 with" in chooser.unmet
+    budget = count_cost(tiny_swin.without([1, 2])).macs / 1e9
+    chooser = PlanChooser(context, Wishes(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=budget)))
+    assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
+    assert chooser.unmet is None
