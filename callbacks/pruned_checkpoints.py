@@ -50,6 +50,8 @@ class PrunedCheckpoints(Analysis):
         methods: list[Method] | None = None,
         random_seeds: list[int] | None = None,
         targets: Targets | None = None,
+        heads: list[float] | None = None,
+        heads_without_layers: list[int] | None = None,
         batch_size: int | None = None,
         latency_batch: int = 8,
         latency_repeats: int = 20,
@@ -57,7 +59,7 @@ class PrunedCheckpoints(Analysis):
         """Set up the pruning.
 
         Args:
-            depths: How many layers to remove, one model each; 1, 2 and 3 if neither depths nor targets are given.
+            depths: How many layers to remove, one model each; 1, 2 and 3 unless only targets or heads are given.
             modes: Whether to remove the least relevant layers, the most relevant (the control), or both (the default).
             score: The score whose mean ranks the layers.
             methods: Ways of choosing layers, side by side: relevance (the default), greedy (relevance scored again
@@ -67,17 +69,22 @@ class PrunedCheckpoints(Analysis):
             random_seeds: One series of random plans per seed; 0, 1 and 2 if not given.
             targets: Also remove as many of the least relevant layers as meets these limits (max_drop in points of
                 validation top-1, max_gmacs, max_latency_ms on this device); see tables/targets.csv.
+            heads: Numbers of heads to remove, or below 1 shares of all heads, one model each, by the heads' own table.
+            heads_without_layers: Numbers of layers; each of `heads` is also removed from the models that lack so many.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
         """
+        only_other = methods is None and (targets is not None or bool(heads))
         self.wishes = Wishes(
-            depths=[] if depths is None and targets is not None else depths or [1, 2, 3],
+            depths=depths if depths is not None else [] if only_other else [1, 2, 3],
             modes=modes or ["lowest", "highest"],
             score=score,
             methods=methods or ["relevance"],
             random_seeds=random_seeds or [0, 1, 2],
             targets=targets,
+            heads=heads or [],
+            heads_without_layers=heads_without_layers or [],
             batch_size=batch_size,
         )
         self.batch_size = batch_size

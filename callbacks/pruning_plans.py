@@ -15,12 +15,20 @@ from callbacks.pruning_targets import search_depth
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.baselines import baseline_scores, last_scores, random_scores, score_baselines
 from sightline.pruning.greedy import greedy_cuts, score_without
-from sightline.pruning.plan import BASELINES, PruningPlan, check_depths, nested_plans, one_shot_plans
+from sightline.pruning.plan import (
+    BASELINES,
+    PruningPlan,
+    check_depths,
+    head_count,
+    head_plans,
+    nested_plans,
+    one_shot_plans,
+)
 from sightline.pruning.targets import Targets, unmet
 from sightline.relevance.cut_gap import cut_gaps
 from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
 from sightline.relevance.table import read_manifest, read_scores
-from sightline.types import ClipBatch, LayerInfo
+from sightline.types import ClipBatch, LayerInfo, Unit
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +62,20 @@ class Wishes:
     methods: Sequence[Method] = ("relevance",)
     random_seeds: Sequence[int] = (0, 1, 2)
     targets: Targets | None = None
+    heads: Sequence[float] = ()
+    heads_without_layers: Sequence[int] = ()
     batch_size: int | None = None
 
     def check(self, layers: tuple[LayerInfo, ...]) -> None:
         """Raise ValueError where a model with these layers cannot be cut so; needs no scores."""
-        check_depths(self.depths, layers)
+        if not (self.depths or self.targets or self.heads):
+            raise ValueError("There is nothing to prune: give depths, targets or heads.")
+        check_depths([*self.depths, *self.heads_without_layers], layers)
+        if self.heads_without_layers and not self.heads:
+            raise ValueError("heads_without_layers needs heads, the numbers or shares of heads to remove.")
+        total = sum(len(site.heads) for info in layers for site in info.sites)
+        for wanted in self.heads:
+            head_count(wanted, total)
 
 
 class PlanChooser:
@@ -94,6 +111,8 @@ class PlanChooser:
                 choices += self._baseline(method)
         if self.wishes.targets is not None:
             choices += self._target(self.wishes.targets)
+        if self.wishes.heads:
+            choices += self._together(self._heads)
         # A target may be met at a depth that was asked for anyway.
         return list({choice.plan.plan_id: choice for choice in choices}.values())
 
@@ -182,6 +201,26 @@ class PlanChooser:
             ranks=context.ranks,
             provenance=self._provenance(),
         )
+
+    def _heads(self) -> list[Choice]:
+        """One-shot plans by the mean relevance of every head, alone and beside the removal of layers."""
+        wishes = self.wishes
+        table, entry = self._ablation("heads")
+        if entry.get("race") is not None:
+            raise ValueError(
+                "Heads are chosen by their means over all clips, but they were raced, and means over different clips "
+                "cannot be compared. Score them in full: train.py ablate --overwrite true."
+            )
+        ranking = rank_units(table, wishes.score)[["layer", "site", "head", "mean"]]
+        means = {Unit(int(i), str(site), int(h)): float(mean) for i, site, h, mean in ranking.itertuples(index=False)}
+        plans = head_plans(means, wishes.heads, wishes.modes, wishes.score)
+        for k in dict.fromkeys(wishes.heads_without_layers):
+            layers = layer_means(self._ablation("layers")[0], wishes.score)
+            beside = one_shot_plans(layers, self.layers, [k], wishes.modes, wishes.score)
+            gone = {plan.mode: plan.removed_layers for plan in beside}
+            plans += head_plans(means, wishes.heads, wishes.modes, wishes.score, gone)
+        scores = {f"{unit.layer}:{unit.site}:{unit.head}": mean for unit, mean in sorted(means.items())}
+        return [Choice(plan, scores, entry) for plan in plans]
 
     def _baseline(self, method: str) -> list[Choice]:
         """One-shot plans by something else than relevance; what is least by it goes."""

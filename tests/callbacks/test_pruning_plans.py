@@ -17,7 +17,7 @@ from sightline.pruning.counting import count_cost
 from sightline.pruning.targets import Targets
 from sightline.ranks import Ranks
 from sightline.relevance.racing import Race
-from sightline.relevance.table import write_json
+from sightline.relevance.table import read_manifest, write_json
 from sightline.types import Unit
 from tests.sightline.relevance.tables import score_table
 
@@ -155,3 +155,48 @@ def test_a_target_that_nothing_meets_is_told_with_the_nearest(tmp_path, tiny_swi
     chooser = PlanChooser(context, Wishes(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=budget)))
     assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
     assert chooser.unmet is None
+
+
+def with_head_scores(context, means: dict[Unit, float]) -> None:
+    """Add a table of heads in which every clip has a unit's mean."""
+    folder = context.relevance_folder
+    rows = [(f"c{i}", u.layer, u.site, u.head, mean, mean, mean) for i in range(3) for u, mean in means.items()]
+    columns = ["sample_id", "layer", "site", "head", "r", "jsd", "dprob"]
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "heads.parquet")
+    manifest = read_manifest(folder)
+    manifest["tables"]["heads"] = dict(manifest["tables"]["layers"])
+    write_json(folder / "manifest.json", manifest)
+
+
+def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    units = tiny_swin.units("heads")  # two each in layers 0 and 1, four each in layers 2 and 3
+    with_head_scores(context, {unit: 0.05 * place for place, unit in enumerate(units)})
+    wishes = Wishes(depths=[], methods=[], heads=[3, 0.25], heads_without_layers=[1])
+    choices = PlanChooser(context, wishes).choose()
+    plans = {choice.plan.plan_id: choice.plan for choice in choices}
+    # A quarter of 12 heads is 3 again; without layer 1, which is the lowest, a quarter of 10 is 2 (rounded to even).
+    assert list(plans) == [
+        "heads-r-lowest-k3", "heads-r-highest-k3", "layers1_heads-r-lowest-k4", "layers1_heads-r-lowest-k3",
+        "layers1_heads-r-highest-k4", "layers1_heads-r-highest-k3",
+    ]  # fmt: skip
+    assert plans["heads-r-lowest-k3"].removed_heads == tuple(units[:3])
+    beside = plans["layers1_heads-r-lowest-k4"]
+    assert (beside.removed_layers, beside.removed_heads) == ((1,), (units[0], units[1], units[4]))
+    assert plans["layers1_heads-r-highest-k3"].removed_heads == (units[6], units[7])  # layer 3 took its own along
+    assert choices[0].scores["0:attention:1"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"depths": []}, "nothing to prune"),
+        ({"heads": [12]}, "whole number from 1 to 11"),
+        ({"heads": [1.5]}, "got 1.5"),
+        ({"heads_without_layers": [1]}, "needs heads"),
+        ({"heads": [1], "heads_without_layers": [5]}, "Cannot remove 5 layers"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(tiny_swin, wishes, message):
+    with pytest.raises(ValueError, match=message):
+        Wishes(**wishes).check(tiny_swin.layers)
