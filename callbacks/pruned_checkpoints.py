@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import lightning as L
 import pandas as pd
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 
 from callbacks.analysis import Analysis, Context, device_name
 from callbacks.logging_results import log_to_wandb
+from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, Score, Wishes
 from lightning_modules.video_classifier import VideoClassifier, backbone_options
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
@@ -21,11 +21,9 @@ from sightline.pruning.counting import Cost, count_cost, percent_change
 from sightline.pruning.export import export_model
 from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.latency import compare_latency
-from sightline.pruning.plan import PruningPlan, one_shot_plans, unpruned_plan
+from sightline.pruning.plan import PruningPlan, unpruned_plan
+from sightline.pruning.targets import Targets
 from sightline.pruning.testing import accuracy, predict_split
-from sightline.relevance.cut_gap import cut_gaps
-from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
-from sightline.relevance.table import read_manifest, read_scores
 from sightline.report.files import save_figure
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
 from sightline.report.pruning_table import (
@@ -38,8 +36,6 @@ from sightline.report.pruning_table import (
     write_pruning_table,
 )
 
-log = logging.getLogger(__name__)
-
 
 class PrunedCheckpoints(Analysis):
     """Exports pruned models (pruned/<plan_id>/), reloads and tests each: tables/pruning.csv."""
@@ -49,8 +45,13 @@ class PrunedCheckpoints(Analysis):
     def __init__(
         self,
         depths: list[int] | None = None,
-        modes: list[Literal["lowest", "highest"]] | None = None,
-        score: Literal["r", "jsd", "dprob"] = "r",
+        modes: list[Mode] | None = None,
+        score: Score = "r",
+        methods: list[Method] | None = None,
+        random_seeds: list[int] | None = None,
+        targets: Targets | None = None,
+        heads: list[float] | None = None,
+        heads_without_layers: list[int] | None = None,
         batch_size: int | None = None,
         latency_batch: int = 8,
         latency_repeats: int = 20,
@@ -58,16 +59,34 @@ class PrunedCheckpoints(Analysis):
         """Set up the pruning.
 
         Args:
-            depths: How many layers to remove, one model each; 1, 2 and 3 if not given.
+            depths: How many layers to remove, one model each; 1, 2 and 3 unless only targets or heads are given.
             modes: Whether to remove the least relevant layers, the most relevant (the control), or both (the default).
             score: The score whose mean ranks the layers.
+            methods: Ways of choosing layers, side by side: relevance (the default), greedy (relevance scored again
+                after every cut, each as long as an ablation of the layers), and the baselines random, block_influence
+                (how much a layer turns its tokens), gradient (first-order change of the loss) and last (the layers
+                nearest to the classifier). Of a baseline, what is least important by it is removed.
+            random_seeds: One series of random plans per seed; 0, 1 and 2 if not given.
+            targets: Also remove as many of the least relevant layers as meets these limits (max_drop in points of
+                validation top-1, max_gmacs, max_latency_ms on this device); see tables/targets.csv.
+            heads: Numbers of heads to remove, or below 1 shares of all heads, one model each, by the heads' own table.
+            heads_without_layers: Numbers of layers; each of `heads` is also removed from the models that lack so many.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
         """
-        self.depths = depths or [1, 2, 3]
-        self.modes = modes or ["lowest", "highest"]
-        self.score = score
+        only_other = methods is None and (targets is not None or bool(heads))
+        self.wishes = Wishes(
+            depths=depths if depths is not None else [] if only_other else [1, 2, 3],
+            modes=modes or ["lowest", "highest"],
+            score=score,
+            methods=methods or ["relevance"],
+            random_seeds=random_seeds or [0, 1, 2],
+            targets=targets,
+            heads=heads or [],
+            heads_without_layers=heads_without_layers or [],
+            batch_size=batch_size,
+        )
         self.batch_size = batch_size
         self.latency_batch = latency_batch
         self.latency_repeats = latency_repeats
@@ -75,18 +94,19 @@ class PrunedCheckpoints(Analysis):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # What cannot be cut shall be said before the training, not after it.
         if stage == "fit" and isinstance(pl_module, VideoClassifier):
-            layers = pl_module.backbone.layers
-            zeros = pd.Series(0.0, index=[info.index for info in layers])
-            one_shot_plans(zeros, layers, self.depths, self.modes, self.score)
+            self.wishes.check(pl_module.backbone.layers)
 
     def analyse(self, context: Context) -> None:
-        plans = context.ranks.together(lambda: self._plan(context))
-        assert plans is not None
-        context.ranks.together(lambda: self._export(context, plans), only_first=True)
+        chooser = PlanChooser(context, self.wishes)
+        choices = chooser.choose()
+        if chooser.unmet and not choices:
+            raise ValueError(chooser.unmet)
+        plans = [choice.plan for choice in choices]
+        context.ranks.together(lambda: self._export(context, choices), only_first=True)
         device = next(context.backbone.parameters()).device
         # What is tested is what lies on disk.
         models = {plan: load_exported(self._folder(context, plan)).to(device) for plan in plans}
-        models = {unpruned_plan(self.score): context.backbone, **models}
+        models = {unpruned_plan(self.wishes.score): context.backbone, **models}
         full = count_cost(context.backbone)
         rows = []
         for plan, model in tqdm(models.items(), "Testing", unit="model", disable=context.ranks.rank != 0):
@@ -94,57 +114,26 @@ class PrunedCheckpoints(Analysis):
             rows += [row] if row is not None else []
         by_name = {plan.plan_id: model for plan, model in models.items()}
         context.ranks.together(lambda: self._report(context, self._with_speed(by_name, rows)), only_first=True)
-
-    def _plan(self, context: Context) -> list[PruningPlan]:
-        if context.module.hparams["removed_layers"]:
-            raise ValueError(
-                "The checkpoint holds a model from which layers were removed already. Prune the full model: the "
-                "depths count from there."
-            )
-        table = read_scores(context.relevance_folder, "layers")
-        manifest = read_manifest(context.relevance_folder)["tables"]["layers"]
-        if manifest["data_sha256"] != context.data.data_hash(context.split):
-            raise ValueError(
-                f"The scores in {context.relevance_folder} were made on other clips than the data has now. "
-                "Run train.py ablate with --overwrite true first."
-            )
-        if manifest["weights_sha256"] != weights_sha256(context.backbone):
-            raise ValueError(
-                f"The scores in {context.relevance_folder} were made with other weights than {context.checkpoint}. "
-                "Run train.py ablate with --overwrite true first, or pass the checkpoint that was scored."
-            )
-        race = manifest.get("race")
-        removable = [info.index for info in context.backbone.layers if info.removable]
-        if race is not None:
-            check_race(race, self.score, removable, self.depths, self.modes)
-        order = layer_order(table, self.score, race)
-        plans = one_shot_plans(order, context.backbone.layers, self.depths, self.modes, self.score)
-        if context.ranks.rank == 0:
-            ranking = rank_units(table, self.score, race)
-            ranking = ranking[ranking["layer"].isin(removable)]
-            for gap in cut_gaps(ranking, self.depths, self.modes, manifest["noise_floor"]):
-                if not gap.clear:
-                    log.warning(gap.warning)
-        return plans
+        if chooser.unmet:  # only now: what could be made is made
+            raise ValueError(f"{chooser.unmet} The other models are exported and tested.")
 
     def _folder(self, context: Context, plan: PruningPlan) -> Path:
         return context.folder / "pruned" / plan.plan_id
 
-    def _export(self, context: Context, plans: list[PruningPlan]) -> None:
+    def _export(self, context: Context, choices: list[Choice]) -> None:
         structure = dict(context.module.hparams)
-        manifest = read_manifest(context.relevance_folder)["tables"]["layers"]
-        means = layer_means(read_scores(context.relevance_folder, "layers"), self.score, manifest.get("race"))
-        for plan in plans:
+        for plan, scores, ranking in ((choice.plan, choice.scores, choice.ranking) for choice in choices):
+            heads = [[unit.layer, unit.site, unit.head] for unit in plan.removed_heads]
             export_model(
-                context.backbone.without(plan.removed_layers),
+                context.backbone.without(plan.removed_layers).without_heads(plan.removed_heads),
                 self._folder(context, plan),
                 name=structure["backbone"],
                 options=backbone_options(structure),
                 plan=plan,
-                provenance={"checkpoint": context.checkpoint, "relevance": manifest},
-                scores={str(layer): float(mean) for layer, mean in means.items()},
+                provenance={"checkpoint": context.checkpoint, "ranking": ranking},
+                scores=scores,
                 sampling=context.data.sampling(),
-                hyper_parameters={**structure, "removed_layers": list(plan.removed_layers)},
+                hyper_parameters={**structure, "removed_layers": list(plan.removed_layers), "removed_heads": heads},
             )
 
     def _test(self, context: Context, plan: PruningPlan, model: Backbone, full: Cost) -> PruningRow | None:
@@ -173,7 +162,9 @@ class PrunedCheckpoints(Analysis):
             score=plan.score,
             mode=plan.mode,
             k=plan.k,
+            seed=plan.seed,
             removed_layers=plan.removed_layers,
+            removed_heads=plan.removed_heads,
             top1=100 * found.correct / found.total,
             top1_low=low,
             top1_high=high,
@@ -210,7 +201,8 @@ class PrunedCheckpoints(Analysis):
             folder = context.folder / "pruned" / row.plan_id
             if row.plan_id in replaced or row.mode == "none" or not folder.exists():
                 continue
-            if read_description(folder)["provenance"]["relevance"]["weights_sha256"] == weights:
+            ranking = read_description(folder)["provenance"].get("ranking", {})
+            if ranking.get("weights_sha256") == weights:
                 kept.append(row)
         return kept
 

@@ -3,9 +3,10 @@
 from sightline.pruning.counting import Cost, count_cost, percent_change
 from sightline.pruning.export import ExportError, export_model, load_exported, read_description
 from sightline.pruning.latency import Latency, compare_latency, measure_latency
-from sightline.pruning.plan import MODES, SCORES, PruningPlan, one_shot_plans, unpruned_plan
+from sightline.pruning.plan import BASELINES, MODES, SCORES, PruningPlan, head_plans, one_shot_plans, unpruned_plan
 
 __all__ = [
+    "BASELINES",
     "MODES",
     "SCORES",
     "Cost",
@@ -15,6 +16,7 @@ __all__ = [
     "compare_latency",
     "count_cost",
     "export_model",
+    "head_plans",
     "load_exported",
     "measure_latency",
     "one_shot_plans",

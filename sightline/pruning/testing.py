@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ import pandas as pd
 import torch
 
 from sightline.backbones import Backbone
+from sightline.pruning.sharing import shared_rows
 from sightline.ranks import Ranks
 from sightline.types import ClipBatch
 
-# Names stay what they are, also where they look like numbers.
 TYPES = {"sample_id": str, "label": int, "predicted": int, "p_true": float, "group": str}
 
 
@@ -82,27 +81,13 @@ def predict_split(
     """
     ranks = ranks or Ranks()
     parts = path.with_name(f".{path.name}.parts")
+    frame = shared_rows(parts, sample_ids, lambda places: predict(backbone, batches(places)), TYPES, ranks)
 
-    def empty() -> None:
-        shutil.rmtree(parts, ignore_errors=True)  # what an interrupted run left, maybe of other weights
-        parts.mkdir(parents=True)
-
-    def work() -> None:
-        mine = list(range(len(sample_ids)))[ranks.rank :: ranks.world]
-        predict(backbone, batches(mine)).to_csv(parts / f"{ranks.rank}.csv", index=False)
-
-    def join() -> pd.DataFrame:
-        frame = pd.concat(
-            [pd.read_csv(parts / f"{rank}.csv", dtype=TYPES, keep_default_na=False) for rank in range(ranks.world)]
-        )
-        order = {name: place for place, name in enumerate(sample_ids)}
-        frame = frame.sort_values("sample_id", key=lambda names: names.map(order), ignore_index=True)
+    def write() -> None:
+        assert frame is not None
         unfinished = path.with_name(f".{path.name}")
         frame.to_csv(unfinished, index=False)
         os.replace(unfinished, path)
-        shutil.rmtree(parts)
-        return frame
 
-    ranks.together(empty, only_first=True)
-    ranks.together(work)
-    return ranks.together(join, only_first=True)
+    ranks.together(write, only_first=True)
+    return frame

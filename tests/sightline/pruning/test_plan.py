@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.pruning import PruningPlan, one_shot_plans, unpruned_plan
+from sightline.pruning import PruningPlan, head_plans, one_shot_plans, unpruned_plan
+from sightline.pruning.plan import head_count
 from sightline.types import LayerInfo, Site, Unit
 
 
@@ -112,7 +113,7 @@ def test_a_layer_that_cannot_be_removed_needs_no_score():
 def test_unknown_mode_and_score_are_refused():
     with pytest.raises(ValueError, match="mode must be one of lowest, highest, got 'least'"):
         one_shot_plans(SCORES, layers(5), [1], ["least"])
-    with pytest.raises(ValueError, match="score must be one of r, jsd, dprob, got 'R'"):
+    with pytest.raises(ValueError, match="score must be one of r, jsd, dprob, draw, cosine, taylor, from_end, got 'R'"):
         one_shot_plans(SCORES, layers(5), [1], score="R")
 
 
@@ -137,3 +138,26 @@ def test_plan_ids():
 def test_inconsistent_plans_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PruningPlan(*arguments)
+
+
+def test_heads_by_hand():
+    scores = {Unit(0, "a", 0): 0.3, Unit(0, "a", 1): 0.1, Unit(1, "a", 0): 0.1, Unit(1, "a", 1): 0.9}
+    lowest, highest = head_plans(scores, [1])
+    assert (lowest.plan_id, lowest.removed_heads) == ("heads-r-lowest-k1", (Unit(0, "a", 1),))  # the tie's lower
+    assert (highest.plan_id, highest.removed_heads) == ("heads-r-highest-k1", (Unit(1, "a", 1),))
+    (beside,) = head_plans(scores, [0.5], ["lowest"], "jsd", {"lowest": (0,)})
+    assert beside.plan_id == "layers1_heads-jsd-lowest-k2"
+    assert (beside.removed_layers, beside.removed_heads) == ((0,), (Unit(1, "a", 0),))
+    with pytest.raises(ValueError, match="layer 0 a head 0 is not a finite number"):
+        head_plans({Unit(0, "a", 0): math.nan, Unit(0, "a", 1): 0.1}, [1])
+
+
+@pytest.mark.parametrize(("wanted", "count"), [(1, 1), (11, 11), (0.25, 3), (0.01, 1), (0.9, 11)])
+def test_numbers_and_shares_of_twelve_heads(wanted, count):
+    assert head_count(wanted, 12) == count
+
+
+@pytest.mark.parametrize("wanted", [0, 12, 1.5, -1, 0.99])
+def test_at_least_one_head_goes_and_one_stays(wanted):
+    with pytest.raises(ValueError, match=f"got {wanted:g}"):
+        head_count(wanted, 12)
