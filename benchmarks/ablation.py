@@ -68,6 +68,15 @@ def sampled_layers(backbone: Backbone, every: int) -> list[int]:
     return sorted({*indices[::-every][::-1], indices[0]} if every > 1 else indices)
 
 
+def rate_near(layer: int, timed: dict[int, float], macs: dict[int, int]) -> float:
+    """Return the seconds per multiply-add of the two nearest layers that were timed, taken together.
+
+    Together, because the last layer alone takes next to nothing on top of the base pass: its rate would be noise.
+    """
+    near = sorted(timed, key=lambda other: abs(layer - other))[:2]
+    return sum(timed[i] for i in near) / sum(macs[i] for i in near)
+
+
 def captum_seconds(backbone: Backbone, clips: Tensor, layer: int, device: torch.device) -> float:
     """Time Captum's ablation of the heads of a layer's last site, through the input of its output projection."""
     from captum.attr import LayerFeatureAblation
@@ -119,9 +128,8 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, object]:
         rows.append((index, engine - own, own, ref))
         progress(f"{name} layer {index}: {engine:.1f} s for {len(units[index])} units; a pass {own:.2f} s, {ref:.2f} s")
     own, ref = (statistics.median(row[column] for row in rows) for column in (2, 3))
-    # Layers that were not timed take the time per multiply-add of the nearest one that was.
-    rate = {index: extra / macs[index] for index, extra, _, _ in rows}
-    spent = own + sum(macs[i] * rate[min(rate, key=lambda j: abs(i - j))] for i in units)
+    timed = {index: extra for index, extra, _, _ in rows}
+    spent = own + sum(timed[i] if i in timed else macs[i] * rate_near(i, timed, macs) for i in units)
     count = sum(map(len, units.values()))
     middle = layers[len(layers) // 2]
     engine_heads = [unit for unit in units[middle] if unit.site == ours.layer_modules()[middle].sites[-1].name]
