@@ -54,7 +54,7 @@ def summarise(folders: list[Path]) -> pd.DataFrame:
     rows = pd.concat(tables)
     frozen = [{"mode": "none, one frame repeated", "k": 0, "top1": frozen_accuracy(f), "run": f.name} for f in folders]
     rows = pd.concat([rows, pd.DataFrame(frozen)])
-    grouped = rows.groupby(["mode", "k"], sort=False)
+    grouped = rows.groupby(["method", "score", "mode", "k"], sort=False, dropna=False)
     columns = {name: (name, "mean") for name in ("params_change_pct", "macs_change_pct", "clips_per_s")}
     summary = grouped.agg(
         top1_mean=("top1", "mean"),

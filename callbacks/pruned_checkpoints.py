@@ -36,6 +36,9 @@ from sightline.report.pruning_table import (
     write_pruning_table,
 )
 
+# How many models are in memory together while they are timed.
+MODELS_AT_ONCE = 8
+
 
 class PrunedCheckpoints(Analysis):
     """Exports pruned models (pruned/<plan_id>/), reloads and tests each: tables/pruning.csv."""
@@ -101,24 +104,26 @@ class PrunedCheckpoints(Analysis):
         choices = chooser.choose()
         if chooser.unmet and not choices:
             raise ValueError(chooser.unmet)
-        plans = [choice.plan for choice in choices]
+        plans = [unpruned_plan(self.wishes.score), *(choice.plan for choice in choices)]
         context.ranks.together(lambda: self._export(context, choices), only_first=True)
-        device = next(context.backbone.parameters()).device
-        # What is tested is what lies on disk.
-        models = {plan: load_exported(self._folder(context, plan)).to(device) for plan in plans}
-        models = {unpruned_plan(self.wishes.score): context.backbone, **models}
         full = count_cost(context.backbone)
         rows = []
-        for plan, model in tqdm(models.items(), "Testing", unit="model", disable=context.ranks.rank != 0):
-            row = self._test(context, plan, model, full)
+        for plan in tqdm(plans, "Testing", unit="model", disable=context.ranks.rank != 0):
+            row = self._test(context, plan, self._model(context, plan.plan_id), full)
             rows += [row] if row is not None else []
-        by_name = {plan.plan_id: model for plan, model in models.items()}
-        context.ranks.together(lambda: self._report(context, self._with_speed(by_name, rows)), only_first=True)
+        context.ranks.together(lambda: self._report(context, self._with_speed(context, rows)), only_first=True)
         if chooser.unmet:  # only now: what could be made is made
             raise ValueError(f"{chooser.unmet} The other models are exported and tested.")
 
-    def _folder(self, context: Context, plan: PruningPlan) -> Path:
-        return context.folder / "pruned" / plan.plan_id
+    def _folder(self, context: Context, plan_id: str) -> Path:
+        return context.folder / "pruned" / plan_id
+
+    def _model(self, context: Context, plan_id: str) -> Backbone:
+        """The model of a plan: what is tested is what lies on disk."""
+        if plan_id == unpruned_plan(self.wishes.score).plan_id:
+            return context.backbone
+        device = next(context.backbone.parameters()).device
+        return load_exported(self._folder(context, plan_id)).to(device)
 
     def _export(self, context: Context, choices: list[Choice]) -> None:
         structure = dict(context.module.hparams)
@@ -126,7 +131,7 @@ class PrunedCheckpoints(Analysis):
             heads = [[unit.layer, unit.site, unit.head] for unit in plan.removed_heads]
             export_model(
                 context.backbone.without(plan.removed_layers).without_heads(plan.removed_heads),
-                self._folder(context, plan),
+                self._folder(context, plan.plan_id),
                 name=structure["backbone"],
                 options=backbone_options(structure),
                 plan=plan,
@@ -175,21 +180,26 @@ class PrunedCheckpoints(Analysis):
             macs_change_pct=percent_change(cost.macs, full.macs),
         )
 
-    def _with_speed(self, models: dict[str, Backbone], rows: list[PruningRow]) -> list[PruningRow]:
-        """Time all models side by side; machines drift too much for one after the other."""
+    def _with_speed(self, context: Context, rows: list[PruningRow]) -> list[PruningRow]:
+        """Time models side by side, machines drift too much for one after the other; not more than memory holds."""
         if not self.latency_repeats:
             return rows
-        single = compare_latency(models, batch=1, repeats=self.latency_repeats)
-        many = compare_latency(models, batch=self.latency_batch, repeats=max(self.latency_repeats // 2, 3))
-        return [
-            replace(
-                row,
-                latency_ms_b1=single[row.plan_id].median_ms,
-                clips_per_s=many[row.plan_id].clips_per_s,
-                batch=self.latency_batch,
-            )
-            for row in rows
-        ]
+        timed: list[PruningRow] = []
+        for start in range(0, len(rows), MODELS_AT_ONCE):
+            group = rows[start : start + MODELS_AT_ONCE]
+            models = {row.plan_id: self._model(context, row.plan_id) for row in group}
+            single = compare_latency(models, batch=1, repeats=self.latency_repeats)
+            many = compare_latency(models, batch=self.latency_batch, repeats=max(self.latency_repeats // 2, 3))
+            timed += [
+                replace(
+                    row,
+                    latency_ms_b1=single[row.plan_id].median_ms,
+                    clips_per_s=many[row.plan_id].clips_per_s,
+                    batch=self.latency_batch,
+                )
+                for row in group
+            ]
+        return timed
 
     def _earlier_rows(self, context: Context, path: Path, replaced: set[str]) -> list[PruningRow]:
         """Rows of other plans for the same weights, e.g. by another score."""
@@ -198,7 +208,7 @@ class PrunedCheckpoints(Analysis):
         weights = weights_sha256(context.backbone)
         kept = []
         for row in pruning_rows(read_pruning_table(path)):
-            folder = context.folder / "pruned" / row.plan_id
+            folder = self._folder(context, row.plan_id)
             if row.plan_id in replaced or row.mode == "none" or not folder.exists():
                 continue
             ranking = read_description(folder)["provenance"].get("ranking", {})

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import train
+from lightning_modules import VideoClassifier
 from sightline.run_folder import VARIABLE
 
 
@@ -112,6 +113,41 @@ def test_ablate_and_prune_start_from_a_finished_run(finished_run: Path):
     same = ["plan_id", "removed_layers", "top1", "params", "macs"]
     pd.testing.assert_frame_equal(new[same], old[same])
     assert (finished_run / "config.yaml").read_text() == before
+
+
+def test_every_way_of_pruning_stands_in_one_table(finished_run: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    step = config["trainer"]["callbacks"][-1]
+    assert step["class_path"].endswith("PrunedCheckpoints")
+    step["init_args"] |= {
+        "depths": [2], "modes": ["lowest"],
+        "methods": ["relevance", "greedy", "random", "block_influence", "gradient", "last"],
+        "random_seeds": [0, 1], "heads": [0.5], "heads_without_layers": [1], "latency_repeats": 1,
+        "targets": {"max_gmacs": 1.0},
+    }  # fmt: skip
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    train.main(["prune", "--run", str(run)])
+    table = pd.read_csv(run / "tables/pruning.csv", dtype={"removed_heads": str}).set_index("plan_id")
+    ways = {
+        "relevance-r-none-k0", "relevance-r-lowest-k1", "relevance-r-lowest-k2", "greedy-r-lowest-k2",
+        "random-draw-lowest-k2-seed0", "random-draw-lowest-k2-seed1",
+        "block_influence-cosine-lowest-k2", "gradient-taylor-lowest-k2", "last-from_end-lowest-k2",
+        "heads-r-lowest-k6", "relevance-r-highest-k1",
+    }  # fmt: skip
+    assert ways <= set(table.index)  # those of depth 1 from the fit among them
+    assert table.loc["last-from_end-lowest-k2", "removed_layers"] == "2 3"
+    assert table["clips_per_s"].notna().all()
+    (beside,) = [plan for plan in table.index if plan.startswith("layers1_heads-r-lowest")]
+    heads = table.loc[beside, "removed_heads"].split()
+    assert len(heads) + 1 == table.loc[beside, "k"]
+    assert table.loc[beside, "params"] < table.loc["relevance-r-lowest-k1", "params"]
+    assert table.loc["heads-r-lowest-k6", "macs"] < table.loc["relevance-r-none-k0", "macs"]
+    module = VideoClassifier.load_from_checkpoint(run / f"pruned/{beside}/model.ckpt", weights_only=True)
+    assert len(module.backbone.units("heads")) < 12 - len(heads)  # the layer took its own along
+    targets = pd.read_csv(run / "tables/targets.csv")
+    assert targets["meets"].tolist() == [True]
 
 
 def test_predict_writes_probabilities(finished_run: Path):

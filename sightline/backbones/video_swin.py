@@ -156,8 +156,9 @@ class SwinLayer(Layer):
     def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> Attended:
         geometry = self.geometry(state)
         b, w, n, h = state.batch, geometry.count, geometry.volume, len(self.attn.heads)
+        d = self.attn.head_width  # named everywhere: where no head is left, no size can be inferred
         qkv = self.attn.qkv(geometry.partition(self.norm1(state.tokens)))
-        qkv = qkv.view(b, w, n, 3, h, -1).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
+        qkv = qkv.view(b, w, n, 3, h, d).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
         # Four dimensions, because only these are fused: windows count as heads where each has its own mask.
         fold = (b, w * h) if geometry.shifted else (b * w, h)
         q, k, v = (part.reshape(*fold, n, part.shape[-1]) for part in qkv)
@@ -169,7 +170,7 @@ class SwinLayer(Layer):
             out = attention(q, k, v, bias)
         if observer is not None and observer.keys:
             observer.site(self.index, site).keys = qkv[1]
-        return Attended(out.view(b, w, h, n, -1).transpose(2, 3).reshape(b, w * n, h, -1))
+        return Attended(out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d))
 
     def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
         update = self.geometry(state).reverse(self.attn.proj(attended.merged()))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sightline.report.pruning_table import RELEVANCE_SCORES
 from sightline.report.style import (
     CYCLE,
     INK,
@@ -24,11 +25,23 @@ from sightline.report.style import (
     styled,
 )
 
-MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1], "random": MUTED}
-"""A mode has the same colour in every figure; the others take what is left."""
+MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1]}
+"""Of the first method; random has the colour of rules, and every other method one of those that are left."""
 MARKERS = "osD^vPX"
+FEW = 4
+"""Up to so many curves have shaded intervals and numbered points; more would hide each other."""
 WAY = ["mode", "method", "score"]
 """What a curve's models have in common."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a way of pruning is told from the others: label, colour, marker and line style."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -36,18 +49,20 @@ class Curve:
     """The models of one way of pruning, by depth of the cut.
 
     Attributes:
-        label: Mode, and what else tells the curve from the others.
-        points: One row per cut: ``removed`` (layers), ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
+        look: What tells it from the others.
+        points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
         seeds: Number of seeds that a point averages at most; with several, low and high are the extremes over seeds.
-        colour: Of the curve.
-        marker: Of its points.
+        shaded: Whether low and high are drawn.
     """
 
-    label: str
+    look: Look
     points: pd.DataFrame
     seeds: int
-    colour: str
-    marker: str
+    shaded: bool
+
+    @property
+    def label(self) -> str:
+        return self.look.label + (f" ({self.seeds} seeds)" if self.seeds > 1 else "")
 
 
 @styled()
@@ -66,11 +81,11 @@ def accuracy_against_depth(
         chance: Accuracy of guessing, in percent, drawn as a line.
         majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
     """
-    figure, panels = _panels(frame, "removed")
+    figure, panels = _panels(frame[frame["removed_heads"] == ""], "k")
     for axes, full, curves in panels:
         for curve in curves:
-            points = _with_start(curve.points, full)
-            _draw_curve(axes, curve, points["removed"], points)
+            points = _with_start(curve, full)
+            _draw_curve(axes, curve, points["k"], points)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Removed layers")
         _finish_panel(axes, full, chance, majority)
@@ -86,11 +101,10 @@ def accuracy_against_cost(
     chance: float | None = None,
     majority: float | None = None,
 ) -> Figure:
-    """Draw top-1 accuracy over multiply-adds per clip; numbers at the points count the removed layers.
+    """Draw top-1 accuracy over multiply-adds per clip; numbers at the points of few curves count the removed layers.
 
     Args:
-        frame: A table from `read_pruning_table`; rows without accuracy, without multiply-adds or with removed heads are
-            left out.
+        frame: A table from `read_pruning_table`; rows without accuracy or without multiply-adds are left out.
         title: Heading of the figure.
         chance: Accuracy of guessing, in percent, drawn as a line.
         majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
@@ -100,10 +114,11 @@ def accuracy_against_cost(
         largest = max(curve.points["macs"].max() for curve in curves)
         scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
         for number, curve in enumerate(curves):
-            points = _with_start(curve.points, full).sort_values("macs", kind="stable")
+            points = _with_start(curve, full).sort_values("macs", kind="stable")
             _draw_curve(axes, curve, points["macs"] / scale, points)
-            # Curves take turns, so that neighbours' numbers do not cover each other.
-            _number_points(axes, points[points["removed"] > 0], scale, curve.colour, above=number % 2 == 0)
+            if len(curves) <= FEW:
+                # Curves take turns, so that neighbours' numbers do not cover each other.
+                _number_points(axes, points[points["k"] > 0], scale, curve.look.colour, above=number % 2 == 0)
         if full is not None:
             axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
         axes.set_xlabel(f"Multiply-adds per clip ({unit})")
@@ -117,86 +132,99 @@ Panel = tuple[Axes, pd.Series | None, list[Curve]]
 
 def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
     """Make one panel per backbone, with its unpruned model and its curves."""
-    rows = frame[frame["top1"].notna() & (frame["removed_heads"] == "")]
-    rows = rows.assign(removed=[len(layers.split()) for layers in rows["removed_layers"]])
-    rows = rows[rows[axis].notna()]
-    kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["removed"] > 0).any()]
+    rows = frame[frame["top1"].notna() & frame[axis].notna()]
+    kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["k"] > 0).any()]
     if not kept:
         raise ValueError(
-            f"None of the {len(frame)} rows is a model with removed layers and a measured "
-            f"{'top1' if axis == 'removed' else 'top1 and macs'}, so there is no curve to draw. "
+            "None of the rows is a model with removed layers and a measured "
+            f"{'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
             "Test pruned models first with `train.py prune`."
         )
     figure = new_figure(1.8 + (5.4 if len(kept) == 1 else 4.2 * len(kept)), 4.0)
     grid = figure.subplots(1, len(kept), sharey=True, squeeze=False)[0]
-    looks = _looks(rows[rows["removed"] > 0])
+    looks = _looks(rows[rows["k"] > 0])
     panels: list[Panel] = []
     for axes, backbone in zip(grid, kept, strict=True):
         group = rows[rows["backbone"] == backbone]
-        unpruned = group[group["removed"] == 0]
+        unpruned = group[group["k"] == 0]
         full = None if unpruned.empty else unpruned.astype({"macs": "float64"}).iloc[0]
-        panels.append((axes, full, list(_curves(group[group["removed"] > 0], looks))))
+        panels.append((axes, full, list(_curves(group[group["k"] > 0], looks))))
         if len(kept) > 1:
             axes.set_title(str(backbone), loc="left", fontsize=TITLE_SIZE - 1.5)
     grid[0].set_ylabel("Top-1 accuracy (%)")
     return figure, panels
 
 
-def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, str, str]]:
-    """Give every way of pruning its label, colour and marker, the same in all panels."""
-    told = ["mode"] + [key for key in WAY[1:] if rows[key].nunique() > 1]
+def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
+    """Give every way of pruning its look, the same in all panels."""
+    scores = {score for score in rows["score"] if score in RELEVANCE_SCORES}
+    told = {"mode": True, "method": rows["method"].nunique() > 1, "score": len(scores) > 1}
+    ways = dict.fromkeys(zip(*(rows[key].astype(str) for key in WAY), strict=True))
     free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
-    looks: dict[tuple[str, ...], tuple[str, str, str]] = {}
-    for number, way in enumerate(dict.fromkeys(zip(*(rows[key].astype(str) for key in WAY), strict=True))):
-        parts = dict(zip(WAY, way, strict=True))
-        colour = MODE_COLOURS.get(parts["mode"], "")
-        if not colour or any(colour == taken for _, taken, _ in looks.values()):
-            colour = free[number % len(free)]
-        looks[way] = (", ".join(parts[key] for key in told), colour, MARKERS[number % len(MARKERS)])
+    colours: dict[tuple[str, str], str] = {}
+    looks: dict[tuple[str, ...], Look] = {}
+    for number, (mode, method, score) in enumerate(ways):
+        parts = {"mode": mode, "method": method, "score": score}
+        label = ", ".join(part for key, part in parts.items() if told[key])
+        if "random" in (mode, method):
+            colour = MUTED
+        elif (method, score) == next(iter(ways))[1:] and mode in MODE_COLOURS:
+            colour = MODE_COLOURS[mode]
+        else:
+            colour = colours.setdefault((method, score), free[len(colours) % len(free)])
+        dashed = mode == "highest" and colour not in MODE_COLOURS.values()
+        line = ":" if method.endswith("heads") else "--" if dashed else "-"
+        if score and score not in RELEVANCE_SCORES:  # a baseline, of which there is one mode and one score
+            label = method.replace("_", " ")
+        looks[mode, method, score] = Look(label, colour, MARKERS[number % len(MARKERS)], line)
     return looks
 
 
-def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], tuple[str, str, str]]) -> Iterator[Curve]:
-    for way, group in rows.groupby(WAY, sort=False):
-        label, colour, marker = looks[tuple(str(part) for part in way)]
+def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], Look]) -> Iterator[Curve]:
+    groups = rows.groupby(WAY, sort=False)
+    for way, group in groups:
         points = _points(group)
         seeds = int(points["seeds"].max())
-        yield Curve(label + (f" ({seeds} seeds)" if seeds > 1 else ""), points, seeds, colour, marker)
+        yield Curve(looks[tuple(str(part) for part in way)], points, seeds, seeds > 1 or len(groups) <= FEW)
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:
     """Average the seeds of each depth; low and high are then the extremes, else the interval of the one model."""
     records = []
-    for removed, same in group.groupby("removed", sort=True):
+    for k, same in group.groupby("k", sort=True):
         several = len(same) > 1
         low = same["top1"].min() if several else same["top1_low"].iloc[0]
         high = same["top1"].max() if several else same["top1_high"].iloc[0]
         macs = same["macs"].astype("float64").mean()
-        records.append((removed, macs, same["top1"].mean(), low, high, len(same)))
-    return pd.DataFrame(records, columns=["removed", "macs", "top1", "low", "high", "seeds"])
+        records.append((k, macs, same["top1"].mean(), low, high, len(same)))
+    return pd.DataFrame(records, columns=["k", "macs", "top1", "low", "high", "seeds"])
 
 
-def _with_start(points: pd.DataFrame, full: pd.Series | None) -> pd.DataFrame:
+def _with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
     if full is None:
-        return points
-    start = full.rename({"top1_low": "low", "top1_high": "high"})[["removed", "macs", "top1", "low", "high"]]
-    return pd.concat([start.to_frame().T, points], ignore_index=True)
+        return curve.points
+    start = full.rename({"top1_low": "low", "top1_high": "high"})[["k", "macs", "top1", "low", "high"]]
+    if curve.seeds > 1:  # one model has no spread over seeds
+        start["low"] = start["high"] = start["top1"]
+    return pd.concat([start.to_frame().T, curve.points], ignore_index=True)
 
 
 def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame) -> None:
     axes.plot(
-        x, points["top1"], color=curve.colour, marker=curve.marker, markersize=4.5, linewidth=1.5, label=curve.label,
-        zorder=4,
+        x, points["top1"], color=curve.look.colour, marker=curve.look.marker, linestyle=curve.look.line,
+        markersize=4.5, linewidth=1.5, label=curve.label, zorder=4,
     )  # fmt: skip
+    if not curve.shaded:
+        return
     low, high = (points[name].to_numpy(dtype=float) for name in ("low", "high"))
-    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.colour, alpha=0.14, linewidth=0)
+    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.look.colour, alpha=0.14, linewidth=0)
 
 
 def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, above: bool) -> None:
     offset, side = ((0, 5), "bottom") if above else ((0, -5), "top")
     look: dict[str, Any] = {"ha": "center", "va": side, "fontsize": NOTE_SIZE, "color": colour}
-    for macs, top1, removed in zip(points["macs"], points["top1"], points["removed"], strict=True):
-        axes.annotate(str(removed), (macs / scale, top1), offset, textcoords="offset points", **look)
+    for macs, top1, k in zip(points["macs"], points["top1"], points["k"], strict=True):
+        axes.annotate(str(k), (macs / scale, top1), offset, textcoords="offset points", **look)
 
 
 def _finish_panel(
@@ -219,7 +247,7 @@ def _finish_panel(
 def _title(figure: Figure, title: str, curves: Sequence[Curve]) -> None:
     handles = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside right center")
-    single = [curve for curve in curves if curve.seeds == 1 and curve.points["low"].notna().any()]
+    single = [curve for curve in curves if curve.shaded and curve.seeds == 1 and curve.points["low"].notna().any()]
     shades = ["95 % interval of one model"] if single else []
     if any(curve.seeds > 1 for curve in curves):
         shades.append("with several seeds from the lowest to the highest, line at their mean")

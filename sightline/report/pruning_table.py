@@ -29,7 +29,7 @@ class PruningRow:
     Attributes:
         backbone: Registered name.
         plan_id: Name of the pruning plan, or of the run for the unpruned model.
-        method: ``one_shot``, ``greedy``, ...; None for the unpruned model.
+        method: ``relevance``, ``greedy``, ``random``, ...; None for the unpruned model.
         score: What the ranking was made by; None for the unpruned model.
         mode: ``lowest``, ``highest``, ...; ``none`` for the unpruned model.
         k: Number of removed layers or heads.
@@ -84,6 +84,8 @@ class PruningRow:
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(PruningRow))
+RELEVANCE_SCORES = ("r", "jsd", "dprob")
+"""Of these one has to be told; every other method has a score of its own, and its name says enough."""
 _TEXT = ("backbone", "plan_id", "method", "score", "mode", "removed_layers", "removed_heads")
 _WHOLE = ("seed", "params", "macs", "batch")
 _REAL = tuple(name for name in COLUMNS if name not in (*_TEXT, *_WHOLE, "k"))
@@ -162,7 +164,8 @@ def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> tup
 
 def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> Table:
     """Lay the table out for a terminal of 100 columns or more; several backbones become sections."""
-    backbones, scores = (list(dict.fromkeys(name for name in frame[key] if name)) for key in ("backbone", "score"))
+    backbones = list(dict.fromkeys(name for name in frame["backbone"] if name))
+    scores = list(dict.fromkeys(name for name in frame["score"] if name in RELEVANCE_SCORES))
     title += f": {backbones[0]}" if len(backbones) == 1 else ""
     title += f", score {scores[0]}" if len(scores) == 1 else ""
     table = Table(

@@ -198,6 +198,15 @@ def test_a_removed_head_is_a_gated_head_and_really_gone(backbone, clips):
 
 
 @torch.no_grad()
+def test_a_site_can_lose_all_its_heads(backbone, clips):
+    info = backbone.layers[0]
+    for site in info.sites:
+        units = [Unit(info.index, site.name, head) for head in site.heads]
+        gated = backbone(clips, gates={(info.index, site.name): torch.zeros(len(units))})
+        torch.testing.assert_close(backbone.without_heads(units)(clips), gated, **TOLERANCE)
+
+
+@torch.no_grad()
 def test_fused_and_stepwise_attention_agree_in_every_layer(backbone, clips):
     state = backbone.embed(clips)
     for index in range(backbone.depth):

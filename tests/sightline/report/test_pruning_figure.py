@@ -102,7 +102,49 @@ def test_rows_that_cannot_be_drawn_are_left_out_or_refused(frame_of):
         curves(accuracy_against_depth(frame_of([*ROWS, heads, untested])).axes[0])["lowest"][:, 0], [0, 2, 4]
     )
     for rows in ([], [ROWS[0], heads, untested]):
-        with pytest.raises(ValueError, match=f"None of the {len(rows)} rows"):
+        with pytest.raises(ValueError, match="None of the rows"):
             accuracy_against_depth(frame_of(rows))
     with pytest.raises(ValueError, match="top1 and macs"):
         accuracy_against_cost(frame_of([dataclasses.replace(row, macs=None) for row in ROWS]))
+
+
+METHODS = [("gradient", "taylor", [None]), ("block_influence", "cosine", [None]), ("random", "draw", [0, 1])]
+BASELINES = [
+    model("lowest", k, 70 - k, method=method, score=score, seed=seed)
+    for method, score, seeds in METHODS
+    for seed in seeds
+    for k in (2, 4)
+]
+
+
+def test_baselines_go_by_their_names_beside_both_modes_of_relevance(frame_of):
+    figure = accuracy_against_depth(frame_of([*ROWS, *BASELINES]))
+    labels = ["lowest, one_shot", "highest, one_shot", "gradient", "block influence", "random (2 seeds)"]
+    assert legend(figure)[:5] == labels
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert len({lines[label].get_color() for label in labels}) == 5
+    # Five curves' intervals would hide each other; the spread over seeds is shown, and starts from the one full model.
+    (shade,) = figure.axes[0].collections
+    outline = shade.get_paths()[0].vertices
+    assert {80.0} == {*outline[outline[:, 0] == 0][:, 1]}
+    (axes,) = accuracy_against_cost(frame_of([*ROWS, *BASELINES])).axes
+    assert not [text for text in axes.texts if text.get_gid() != "notes"]
+
+
+def test_greedy_s_control_has_its_colour_and_another_line(frame_of):
+    rows = [*ROWS, *(model(mode, 2, 70, method="greedy") for mode in ("lowest", "highest"))]
+    lines = {line.get_label(): line for line in accuracy_against_depth(frame_of(rows)).axes[0].lines}
+    lowest, highest = lines["lowest, greedy"], lines["highest, greedy"]
+    assert lowest.get_color() == highest.get_color()
+    assert lowest.get_linestyle() != highest.get_linestyle()
+
+
+def test_heads_are_drawn_over_cost_alone(frame_of):
+    units = [Unit(0, "attention", head) for head in range(4)]
+    heads = [
+        model("lowest", k, 79, method="heads", removed_layers=(), removed_heads=tuple(units[:k]), macs=23 * 10**9)
+        for k in (2, 4)
+    ]
+    frame = frame_of([*ROWS, *heads])
+    assert "lowest, heads" in legend(accuracy_against_cost(frame))
+    assert legend(accuracy_against_depth(frame))[:2] == ["lowest", "highest"]

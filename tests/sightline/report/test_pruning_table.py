@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -173,3 +174,14 @@ def test_the_room_needs_neither_torch_nor_lightning_nor_wandb():
         "sightline.report.confusion; print(sorted({'torch', 'lightning', 'wandb'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_baseline_s_own_score_is_no_second_score(tmp_path):
+    baseline = dataclasses.replace(LAYERS, plan_id="b", method="block_influence", score="cosine")
+    write_pruning_table([FULL, LAYERS, baseline], tmp_path / "pruning.csv")
+    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 100)
+    assert text.splitlines()[0].rstrip().endswith("video_swin_s, score r")
+    assert "block_influence" in text
+    assert "cosine" not in text
+    assert "…" not in text
+    assert "block_influence cosine" in pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv"))
