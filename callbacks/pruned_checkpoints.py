@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,10 +19,12 @@ from lightning_modules.video_classifier import VideoClassifier, backbone_options
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.counting import Cost, count_cost, percent_change
+from sightline.pruning.depth import relevance_ranking
 from sightline.pruning.export import export_model
 from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.latency import compare_latency
 from sightline.pruning.plan import PruningPlan, one_shot_plans, unpruned_plan
+from sightline.pruning.programs import check_programs
 from sightline.pruning.testing import accuracy, predict_split
 from sightline.relevance.cut_gap import cut_gaps
 from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
@@ -54,6 +57,8 @@ class PrunedCheckpoints(Analysis):
         batch_size: int | None = None,
         latency_batch: int = 8,
         latency_repeats: int = 20,
+        programs: list[Literal["torch_export", "onnx"]] | None = None,
+        export_full: bool = False,
     ) -> None:
         """Set up the pruning.
 
@@ -64,6 +69,9 @@ class PrunedCheckpoints(Analysis):
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
+            programs: Programs that go into every exported folder and run without Sightline: torch_export (model.pt2),
+                onnx (model.onnx). None by default; both take up to some minutes per model.
+            export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
         """
         self.depths = depths or [1, 2, 3]
         self.modes = modes or ["lowest", "highest"]
@@ -71,6 +79,9 @@ class PrunedCheckpoints(Analysis):
         self.batch_size = batch_size
         self.latency_batch = latency_batch
         self.latency_repeats = latency_repeats
+        self.programs = programs or []
+        self.export_full = export_full
+        check_programs(self.programs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # What cannot be cut shall be said before the training, not after it.
@@ -82,7 +93,9 @@ class PrunedCheckpoints(Analysis):
     def analyse(self, context: Context) -> None:
         plans = context.ranks.together(lambda: self._plan(context))
         assert plans is not None
-        context.ranks.together(lambda: self._export(context, plans), only_first=True)
+        for plan in [*([unpruned_plan(self.score)] if self.export_full else []), *plans]:
+            # One by one, because others do not wait for ever and programs take minutes.
+            context.ranks.together(partial(self._export, context, plan), only_first=True)
         device = next(context.backbone.parameters()).device
         # What is tested is what lies on disk.
         models = {plan: load_exported(self._folder(context, plan)).to(device) for plan in plans}
@@ -130,22 +143,25 @@ class PrunedCheckpoints(Analysis):
     def _folder(self, context: Context, plan: PruningPlan) -> Path:
         return context.folder / "pruned" / plan.plan_id
 
-    def _export(self, context: Context, plans: list[PruningPlan]) -> None:
+    def _export(self, context: Context, plan: PruningPlan) -> None:
         structure = dict(context.module.hparams)
         manifest = read_manifest(context.relevance_folder)["tables"]["layers"]
-        means = layer_means(read_scores(context.relevance_folder, "layers"), self.score, manifest.get("race"))
-        for plan in plans:
-            export_model(
-                context.backbone.without(plan.removed_layers),
-                self._folder(context, plan),
-                name=structure["backbone"],
-                options=backbone_options(structure),
-                plan=plan,
-                provenance={"checkpoint": context.checkpoint, "relevance": manifest},
-                scores={str(layer): float(mean) for layer, mean in means.items()},
-                sampling=context.data.sampling(),
-                hyper_parameters={**structure, "removed_layers": list(plan.removed_layers)},
-            )
+        table, race = read_scores(context.relevance_folder, "layers"), manifest.get("race")
+        means = layer_means(table, self.score, race)
+        export_model(
+            context.backbone.without(plan.removed_layers),
+            self._folder(context, plan),
+            name=structure["backbone"],
+            options=backbone_options(structure),
+            plan=plan,
+            provenance={"checkpoint": context.checkpoint, "relevance": manifest},
+            scores={str(layer): float(mean) for layer, mean in means.items()},
+            # A race decides some sets and leaves the order within them open.
+            ranking=relevance_ranking(means, context.backbone.layers) if race is None else None,
+            sampling=context.data.sampling(),
+            hyper_parameters={**structure, "removed_layers": list(plan.removed_layers)},
+            programs=self.programs,
+        )
 
     def _test(self, context: Context, plan: PruningPlan, model: Backbone, full: Cost) -> PruningRow | None:
         """Test a model on the test split; the row of the table on rank 0, None elsewhere."""
