@@ -4,6 +4,7 @@ python train.py fit --config configs/demo.yaml
 python train.py ablate --run runs/demo --split test
 python train.py prune --run runs/demo
 python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
+python train.py predict --exported runs/demo/pruned/relevance-r-lowest-k2 --video a.mp4 b.mp4
 python train.py check-data --config configs/demo.yaml
 python train.py preview --config configs/demo.yaml
 """
@@ -34,6 +35,7 @@ from callbacks import (
     SegmentResults,
 )
 from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, run_checkpoint
+from callbacks.predict_files import predict_command
 from callbacks.preview import preview
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
@@ -155,6 +157,12 @@ class RunCLI(LightningCLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Add the commands on data alone; what a run's configuration says beyond the data does not matter to them."""
         super()._add_subcommands(parser, **kwargs)
+        self._subcommand_parsers["predict"].add_argument(
+            "--exported",
+            type=str | None,
+            default=None,
+            help="An exported model's folder: classify video files instead, see predict --exported FOLDER --help.",
+        )
         subcommands: Any = next(action for action in parser._actions if action.dest == "subcommand")
         for name, (function, _) in DATA_COMMANDS.items():
             explanation = (function.__doc__ or "").partition("Args:")[0]
@@ -272,7 +280,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes of the user give one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given_folder = os.environ.get(VARIABLE)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if given[:1] == ["predict"] and any(word.partition("=")[0] == "--exported" for word in given):
+            sys.exit(predict_command(given[1:]))  # neither a run nor data: nothing of what follows is needed
         RunCLI(
             VideoClassifier,
             ClipDataModule,
@@ -295,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
         message = f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)"
-        if (sys.argv[1:] if arguments is None else arguments)[0] == "check-data":  # where 1 means findings
+        if given[0] == "check-data":  # where 1 means findings
             print(message, file=sys.stderr)
             sys.exit(2)
         sys.exit(message)

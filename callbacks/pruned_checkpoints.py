@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import lightning as L
 import pandas as pd
@@ -22,6 +23,7 @@ from sightline.pruning.export import export_model
 from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.latency import compare_latency
 from sightline.pruning.plan import PruningPlan, unpruned_plan
+from sightline.pruning.programs import check_programs
 from sightline.pruning.targets import Targets
 from sightline.pruning.testing import accuracy, predict_split
 from sightline.report.files import save_figure
@@ -58,6 +60,8 @@ class PrunedCheckpoints(Analysis):
         batch_size: int | None = None,
         latency_batch: int = 8,
         latency_repeats: int = 20,
+        programs: list[Literal["torch_export", "onnx"]] | None = None,
+        export_full: bool = False,
     ) -> None:
         """Set up the pruning.
 
@@ -77,6 +81,9 @@ class PrunedCheckpoints(Analysis):
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
+            programs: Programs that go into every exported folder and run without Sightline: torch_export (model.pt2),
+                onnx (model.onnx). None by default; both take up to some minutes per model.
+            export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
         """
         only_other = methods is None and (targets is not None or bool(heads))
         self.wishes = Wishes(
@@ -93,6 +100,9 @@ class PrunedCheckpoints(Analysis):
         self.batch_size = batch_size
         self.latency_batch = latency_batch
         self.latency_repeats = latency_repeats
+        self.programs = programs or []
+        self.export_full = export_full
+        check_programs(self.programs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # What cannot be cut shall be said before the training, not after it.
@@ -105,7 +115,9 @@ class PrunedCheckpoints(Analysis):
         if chooser.unmet and not choices:
             raise ValueError(chooser.unmet)
         plans = [unpruned_plan(self.wishes.score), *(choice.plan for choice in choices)]
-        context.ranks.together(lambda: self._export(context, choices), only_first=True)
+        for choice in [*([chooser.full()] if self.export_full else []), *choices]:
+            # One by one, because others do not wait for ever and programs take minutes.
+            context.ranks.together(partial(self._export, context, choice), only_first=True)
         full = count_cost(context.backbone)
         rows = []
         for plan in tqdm(plans, "Testing", unit="model", disable=context.ranks.rank != 0):
@@ -125,21 +137,22 @@ class PrunedCheckpoints(Analysis):
         device = next(context.backbone.parameters()).device
         return load_exported(self._folder(context, plan_id)).to(device)
 
-    def _export(self, context: Context, choices: list[Choice]) -> None:
-        structure = dict(context.module.hparams)
-        for plan, scores, ranking in ((choice.plan, choice.scores, choice.ranking) for choice in choices):
-            heads = [[unit.layer, unit.site, unit.head] for unit in plan.removed_heads]
-            export_model(
-                context.backbone.without(plan.removed_layers).without_heads(plan.removed_heads),
-                self._folder(context, plan.plan_id),
-                name=structure["backbone"],
-                options=backbone_options(structure),
-                plan=plan,
-                provenance={"checkpoint": context.checkpoint, "ranking": ranking},
-                scores=scores,
-                sampling=context.data.sampling(),
-                hyper_parameters={**structure, "removed_layers": list(plan.removed_layers), "removed_heads": heads},
-            )
+    def _export(self, context: Context, choice: Choice) -> None:
+        structure, plan = dict(context.module.hparams), choice.plan
+        heads = [[unit.layer, unit.site, unit.head] for unit in plan.removed_heads]
+        export_model(
+            context.backbone.without(plan.removed_layers).without_heads(plan.removed_heads),
+            self._folder(context, plan.plan_id),
+            name=structure["backbone"],
+            options=backbone_options(structure),
+            plan=plan,
+            provenance={"checkpoint": context.checkpoint, "ranking": choice.ranking},
+            scores=choice.scores,
+            ranking=choice.order,
+            sampling=context.data.sampling(),
+            hyper_parameters={**structure, "removed_layers": list(plan.removed_layers), "removed_heads": heads},
+            programs=self.programs,
+        )
 
     def _test(self, context: Context, plan: PruningPlan, model: Backbone, full: Cost) -> PruningRow | None:
         """Test a model on the test split; the row of the table on rank 0, None elsewhere."""

@@ -14,6 +14,7 @@ from callbacks.analysis import Context
 from callbacks.pruning_targets import search_depth
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.baselines import baseline_scores, last_scores, random_scores, score_baselines
+from sightline.pruning.depth import relevance_ranking
 from sightline.pruning.greedy import greedy_cuts, score_without
 from sightline.pruning.plan import (
     BASELINES,
@@ -23,6 +24,7 @@ from sightline.pruning.plan import (
     head_plans,
     nested_plans,
     one_shot_plans,
+    unpruned_plan,
 )
 from sightline.pruning.targets import Targets, unmet
 from sightline.relevance.cut_gap import cut_gaps
@@ -45,11 +47,13 @@ class Choice:
         plan: What to cut.
         scores: What was ranked, by layer (``3``) or head (``3:attention:0``).
         ranking: Where these scores come from; holds ``weights_sha256``.
+        order: The full model's removable layers, the least relevant first, where the unpruned model shall know them.
     """
 
     plan: PruningPlan
     scores: dict[str, float]
     ranking: dict[str, Any]
+    order: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,17 @@ class PlanChooser:
             choices += self._together(self._heads)
         # A target may be met at a depth that was asked for anyway.
         return list({choice.plan.plan_id: choice for choice in choices}.values())
+
+    def full(self) -> Choice:
+        """Return the unpruned model with its ranking; a race decides sets and leaves the order within them open."""
+        return self._together(self._full)
+
+    def _full(self) -> Choice:
+        table, entry = self._ablation("layers")
+        race = entry.get("race")
+        means = layer_means(table, self.wishes.score, race)
+        order = None if race is not None else relevance_ranking(means, self.layers)
+        return Choice(unpruned_plan(self.wishes.score), _by_name(means), entry, order)
 
     def _check_model(self) -> None:
         hparams = self.context.module.hparams

@@ -12,7 +12,9 @@ import yaml
 
 import train
 from lightning_modules import VideoClassifier
+from sightline.pruning import export_model
 from sightline.run_folder import VARIABLE
+from tests.datamodules.video_files import write_video
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +150,43 @@ def test_every_way_of_pruning_stands_in_one_table(finished_run: Path, tmp_path: 
     assert len(module.backbone.units("heads")) < 12 - len(heads)  # the layer took its own along
     targets = pd.read_csv(run / "tables/targets.csv")
     assert targets["meets"].tolist() == [True]
+
+
+def test_an_unpruned_export_serves_the_depths_of_the_pruned_ones(finished_run: Path, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    asked = []
+
+    def without_programs(*args, programs, **kwargs):
+        asked.append(programs)  # that they are written is tested with the export
+        return export_model(*args, **kwargs)
+
+    monkeypatch.setattr("callbacks.pruned_checkpoints.export_model", without_programs)
+    step = "--trainer.callbacks"
+    train.main(["prune", "--run", str(run), step, "null", step, "callbacks.PrunedCheckpoints", f"{step}.depths", "[2]",
+                f"{step}.modes", "[lowest]", f"{step}.latency_repeats", "0", f"{step}.export_full", "true",
+                f"{step}.programs", "[torch_export]"])  # fmt: skip
+    assert asked == [["torch_export"]] * 2
+    video = str(write_video(tmp_path / "a.mp4", 30))
+    printed = []
+    for arguments in (["relevance-r-none-k0", "--depth", "2"], ["relevance-r-lowest-k2"], ["relevance-r-none-k0"]):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["predict", "--exported", str(run / "pruned" / arguments[0]), "--video", video, *arguments[1:]])
+        assert not stopped.value.code
+        printed.append(json.loads(capsys.readouterr().out)["classes"])
+    assert printed[0] == printed[1] != printed[2]
+    assert {entry["name"] for entry in printed[0]} == {"steering", "texting-on-phone"}
+
+
+def test_an_unknown_program_is_said_before_the_training(tiny_config, tmp_path, capsys):
+    run = ["--run", str(tmp_path / "none")]
+    told = error_of(
+        capsys, "fit", "--config", str(tiny_config), *run, "--trainer.callbacks", "callbacks.PrunedCheckpoints",
+        "--trainer.callbacks.programs", "[tflite]",
+    )  # fmt: skip
+    assert "tflite" in told
+    assert not (tmp_path / "none").exists()
 
 
 def test_predict_writes_probabilities(finished_run: Path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -84,27 +85,39 @@ def window_geometry(grid: Size3, window: Size3, shift: bool) -> WindowGeometry:
     return WindowGeometry(grid, fitted, offset, padded)  # type: ignore[arg-type]
 
 
-@torch.compiler.assume_constant_result
-@lru_cache(maxsize=64)
 def shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:
     """Additive mask of shifted windows, (count, volume, volume): MASKED between cells that were not neighbours.
 
     After the roll, each direction falls into three runs: untouched windows, the part of the last window that stayed,
     and the part that came round. Cells may attend to each other where they lie in the same run in every direction.
     """
+    # While a program is exported, tensors have no data; a mask that was kept from then would spoil all later passes.
+    return _build_shift_mask(geometry, device) if torch.compiler.is_exporting() else _kept_shift_mask(geometry, device)
+
+
+def _build_shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:
+    return torch.from_numpy(_shift_mask_values(geometry)).to(device)
+
+
+_kept_shift_mask = lru_cache(maxsize=64)(_build_shift_mask)
+
+
+@lru_cache(maxsize=64)
+def _shift_mask_values(geometry: WindowGeometry) -> np.ndarray:
+    """Compute the mask outside of PyTorch, so that an exported program holds it as a constant."""
     run_of_cell = []
     for size, window, shift in zip(geometry.padded, geometry.window, geometry.shift, strict=True):
-        run = torch.zeros(size, dtype=torch.long)
+        run = np.zeros(size, dtype=np.int64)
         if shift:
             run[size - window : size - shift] = 1
             run[size - shift :] = 2
         run_of_cell.append(run)
-    t, h, w = torch.meshgrid(*run_of_cell, indexing="ij")
-    region = (t * 9 + h * 3 + w).reshape(1, -1, 1)
-    flat = WindowGeometry(geometry.padded, geometry.window, (0, 0, 0), geometry.padded).partition(region)
-    flat = flat.view(geometry.count, geometry.volume)
-    apart = flat[:, None, :] != flat[:, :, None]
-    return torch.zeros(apart.shape).masked_fill_(apart, MASKED).to(device)
+    t, h, w = np.meshgrid(*run_of_cell, indexing="ij")
+    whole = [
+        part for size, window in zip(geometry.padded, geometry.window, strict=True) for part in (size // window, window)
+    ]
+    flat = (t * 9 + h * 3 + w).reshape(whole).transpose(0, 2, 4, 1, 3, 5).reshape(geometry.count, geometry.volume)
+    return np.where(flat[:, None, :] != flat[:, :, None], np.float32(MASKED), np.float32(0))
 
 
 @lru_cache(maxsize=16)

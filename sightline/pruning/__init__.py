@@ -1,6 +1,7 @@
 """Cutting layers and heads: what to cut, what it saves, and the smaller model as a folder."""
 
 from sightline.pruning.counting import Cost, count_cost, percent_change
+from sightline.pruning.depth import layers_to_skip
 from sightline.pruning.export import ExportError, export_model, load_exported, read_description
 from sightline.pruning.latency import Latency, compare_latency, measure_latency
 from sightline.pruning.plan import BASELINES, MODES, SCORES, PruningPlan, head_plans, one_shot_plans, unpruned_plan
@@ -17,6 +18,7 @@ __all__ = [
     "count_cost",
     "export_model",
     "head_plans",
+    "layers_to_skip",
     "load_exported",
     "measure_latency",
     "one_shot_plans",

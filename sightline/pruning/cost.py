@@ -19,6 +19,7 @@ from rich.table import Table
 from sightline.backbones import Backbone, build_backbone
 from sightline.pruning.counting import Cost, count_cost, percent_change
 from sightline.pruning.latency import Latency, compare_latency, measure_latency
+from sightline.pruning.peak import peak_memory
 
 __all__ = ["Cost", "Latency", "compare_latency", "count_cost", "main", "measure_latency", "percent_change"]
 
@@ -41,12 +42,13 @@ def build_parser() -> ArgumentParser:
     add("--size", type=PositiveInt | None, default=None, help="height and width in pixels; likewise")
     add("--options", type=dict[str, Any], default={}, help="more options of the backbone, as JSON")
     add("--json", action="store_true", help="print one JSON object instead of a table")
-    add("--latency", action="store_true", help="also measure latency at batch 1 and clips per second at --batch")
-    add("--batch", type=PositiveInt, default=1, help="clips per batch for clips per second")
+    add("--latency", action="store_true", help="also measure latency at batch 1, clips/s and peak memory at --batch")
+    add("--batch", type=PositiveInt, default=1, help="clips per batch for clips per second and peak memory")
     add("--repeats", type=PositiveInt, default=10, help="timed passes of each model")
     add("--warmup", type=NonNegativeInt, default=3, help="passes of each model before")
     add("--device", type=str, default="cpu", help="where to measure latency, e.g. cpu or cuda")
     add("--precision", type=str, choices=list(PRECISIONS), default="32", help="precision to measure latency in")
+    add("--compiled", action="store_true", help="measure latency of what torch.compile makes of the models")
     return parser
 
 
@@ -93,13 +95,17 @@ def time_models(models: Models, args: Namespace) -> dict[str, dict[str, Any]]:
     device = checked_device(args.device)
     for model in models.values():
         model.to(device, PRECISIONS[args.precision])
-    single = compare_latency(models, 1, args.repeats, args.warmup)
-    many = single if args.batch == 1 else compare_latency(models, args.batch, args.repeats, args.warmup)
+    # Memory first: it is that of the eager pass, and compiling leaves things behind.
+    memory = {name: peak_memory(model, args.batch) for name, model in models.items()}
+    how = (args.repeats, args.warmup, args.compiled)
+    single = compare_latency(models, 1, *how)
+    many = single if args.batch == 1 else compare_latency(models, args.batch, *how)
     return {
         name: {
             "latency_ms_b1": single[name].median_ms,
             "latency_iqr_ms_b1": single[name].iqr_ms,
             "clips_per_s": many[name].clips_per_s,
+            "peak_memory_bytes": memory[name],
             "batch": args.batch,
         }
         for name in models
@@ -121,7 +127,7 @@ def add_changes(rows: dict[str, dict[str, Any]]) -> None:
     """Add to every row by how many percent its values differ from the first row's."""
     full = dict(next(iter(rows.values())))
     for row in rows.values():
-        for key in ("params", "macs", "latency_ms_b1", "clips_per_s"):
+        for key in ("params", "macs", "latency_ms_b1", "clips_per_s", "peak_memory_bytes"):
             if key in row:
                 row[f"{key}_change_pct"] = percent_change(row[key], full[key])
 
@@ -130,11 +136,12 @@ def as_table(rows: dict[str, dict[str, Any]], title: str) -> Table:
     """Draw the rows, each value with its change in percent."""
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    columns = {"params": ("params (M)", 1e6, 3), "macs": ("multiply-adds (G)", 1e9, 2)}
+    columns = {"params": ("params\n(M)", 1e6, 3), "macs": ("multiply-\nadds (G)", 1e9, 2)}
     first = next(iter(rows.values()))
     if "batch" in first:
         columns["latency_ms_b1"] = ("ms (IQR),\nbatch 1", 1, 1)
         columns["clips_per_s"] = (f"clips/s,\nbatch {first['batch']}", 1, 2)
+        columns["peak_memory_bytes"] = (f"MiB,\nbatch {first['batch']}", 2**20, 1)
     for heading, _, _ in columns.values():
         table.add_column(heading, justify="right")
     for number, (name, row) in enumerate(rows.items()):
@@ -142,7 +149,7 @@ def as_table(rows: dict[str, dict[str, Any]], title: str) -> Table:
         if "batch" in row:
             cells[2] += f" ({row['latency_iqr_ms_b1']:.1f})"
         if number:
-            # On a line of its own, so that four columns fit into 80 characters.
+            # On a line of its own, so that all columns fit into 80 characters.
             cells = [f"{c}\n{row[f'{key}_change_pct']:+.1f} %" for c, key in zip(cells, columns, strict=True)]
         table.add_row(name, *cells)
     return table

@@ -3,6 +3,8 @@
     pruned/<plan_id>/model.safetensors   the weights
                      model.json          how to build the model, what was cut, what it was trained on
                      model.ckpt          the same weights as `train.py test --ckpt_path` takes them
+                     model.pt2           on request: a program of torch.export that runs without Sightline
+                     model.onnx          on request: likewise for ONNX runtimes
 
 The folder is written under another name and renamed when it is whole (`sightline.pruning.folders`).
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from sightline.pruning.exported import (
 from sightline.pruning.folders import whole_folder
 from sightline.pruning.plain import as_json, plain, plain_config
 from sightline.pruning.plan import PruningPlan
+from sightline.pruning.programs import check_programs, write_programs
 
 __all__ = ["ExportError", "export_model", "load_exported", "read_description"]
 
@@ -52,6 +55,8 @@ def export_model(
     scores: Mapping[Any, Any] | None = None,
     sampling: Mapping[str, Any],
     hyper_parameters: Mapping[str, Any] | None = None,
+    programs: Sequence[str] = (),
+    ranking: Sequence[int] | None = None,
 ) -> Path:
     """Write a pruned (or whole) model to a folder, replacing an earlier export there once the new one is whole.
 
@@ -65,19 +70,23 @@ def export_model(
         scores: Mean score by layer or head, if a ranking was made.
         sampling: How frames are taken from a video.
         hyper_parameters: What Lightning shall build the module of ``model.ckpt`` from; plain values only.
+        programs: What else to write: ``torch_export`` (``model.pt2``), ``onnx`` (``model.onnx``).
+        ranking: The full model's removable layers, the least relevant first, if all were ranked.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: If name, options and plan do not describe the backbone, if something to be stored is not a plain
-            value, or if the folder holds something other than an export.
+            value, if a program cannot be made, or if the folder holds something other than an export.
     """
     described = _describe(backbone, name, options, plan)
     described |= {
         key: as_json(plain(value, key))
         for key, value in (("sampling", sampling), ("provenance", provenance), ("scores", scores))
     }
+    described["ranking"] = None if ranking is None else [int(layer) for layer in ranking]
+    check_programs(programs)
     checkpoint = _checkpoint(backbone, hyper_parameters)
     folder = Path(folder)
     with whole_folder(folder, proof=DESCRIPTION) as partial:
@@ -85,6 +94,7 @@ def export_model(
         (partial / WEIGHTS).write_bytes(weights)
         torch.save(checkpoint, partial / CHECKPOINT)
         described["sha256"] = {WEIGHTS: sha256(weights)}
+        described["programs"] = write_programs(backbone, partial, programs)
         text = json.dumps(described, indent=2, allow_nan=False, ensure_ascii=False)
         (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     return folder

@@ -8,7 +8,7 @@ already are on the device, normalisation, forward pass.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,13 +36,15 @@ class Latency:
     batch: int
 
 
-def measure_latency(backbone: Backbone, batch: int = 1, repeats: int = 20, warmup: int = 3) -> Latency:
+def measure_latency(
+    backbone: Backbone, batch: int = 1, repeats: int = 20, warmup: int = 3, compiled: bool = False
+) -> Latency:
     """Time the forward pass of one backbone; see `compare_latency`."""
-    return compare_latency({"": backbone}, batch, repeats, warmup)[""]
+    return compare_latency({"": backbone}, batch, repeats, warmup, compiled)[""]
 
 
 def compare_latency(
-    backbones: Mapping[str, Backbone], batch: int = 1, repeats: int = 20, warmup: int = 3
+    backbones: Mapping[str, Backbone], batch: int = 1, repeats: int = 20, warmup: int = 3, compiled: bool = False
 ) -> dict[str, Latency]:
     """Time the forward pass of several backbones in turns.
 
@@ -51,10 +53,14 @@ def compare_latency(
         batch: Clips per forward pass.
         repeats: Timed passes of each model.
         warmup: Passes of each model before, which are not timed.
+        compiled: Whether to time what torch.compile makes of the models; compiling is part of the warm-up.
 
     Raises:
-        ValueError: If there is nothing to time, or a model is on a device other than cpu and cuda.
+        ValueError: If there is nothing to time, no warm-up to compile in, or a model is on a device other than cpu
+            and cuda.
     """
+    if compiled and warmup < 1:
+        raise ValueError(f"The first pass compiles the model: expected warmup of at least 1, got {warmup}.")
     if batch < 1 or repeats < 1 or warmup < 0:
         raise ValueError(
             f"Expected batch and repeats of at least 1 and warmup of at least 0, got {batch}, {repeats} and {warmup}."
@@ -62,14 +68,17 @@ def compare_latency(
     if not backbones:
         raise ValueError("Expected at least one backbone to time, got none.")
     names = list(backbones)
-    clips = {name: _example_clips(backbone, batch) for name, backbone in backbones.items()}
+    clips = {name: example_clips(backbone, batch) for name, backbone in backbones.items()}
+    run: dict[str, Callable[[Tensor], Tensor]] = dict(backbones)
+    if compiled:
+        run = {name: torch.compile(backbone, dynamic=False) for name, backbone in backbones.items()}
     times: dict[str, list[float]] = {name: [] for name in names}
     # Not inference_mode: what a backbone caches in there (its bias) could not be used outside.
-    with torch.no_grad(), _evaluating(backbones.values()):
+    with torch.no_grad(), evaluating(backbones.values()):
         for turn in range(warmup + repeats):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                elapsed = _forward_ms(backbones[name], clips[name])
+                elapsed = _forward_ms(run[name], clips[name])
                 if turn >= warmup:
                     times[name].append(elapsed)
     return {name: _summary(times[name], batch) for name in names}
@@ -80,7 +89,7 @@ def _summary(times_ms: list[float], batch: int) -> Latency:
     return Latency(median, high - low, 1000.0 * batch / median, batch)
 
 
-def _example_clips(backbone: Backbone, batch: int) -> Tensor:
+def example_clips(backbone: Backbone, batch: int) -> Tensor:
     """Return random uint8 clips (batch, 3, T, H, W) for a backbone, without touching the global generator."""
     device = next(backbone.parameters()).device
     if device.type not in ("cpu", "cuda"):
@@ -91,24 +100,24 @@ def _example_clips(backbone: Backbone, batch: int) -> Tensor:
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
 
 
-def _forward_ms(backbone: Backbone, clips: Tensor) -> float:
+def _forward_ms(run: Callable[[Tensor], Tensor], clips: Tensor) -> float:
     """Return the milliseconds of one forward pass, by CUDA events on a GPU."""
     if clips.device.type == "cpu":
         start = time.perf_counter()
-        backbone(clips)
+        run(clips)
         return 1000.0 * (time.perf_counter() - start)
     with torch.cuda.device(clips.device):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
         begin.record()
-        backbone(clips)
+        run(clips)
         end.record()
         end.synchronize()
         return begin.elapsed_time(end)
 
 
 @contextmanager
-def _evaluating(roots: Iterable[nn.Module]) -> Iterator[None]:
+def evaluating(roots: Iterable[nn.Module]) -> Iterator[None]:
     """Put modules into evaluation mode, and every submodule back into its own mode afterwards."""
     roots = list(roots)
     modes = [(root, root.training, [(m, m.training) for m in root.modules()]) for root in roots]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import warnings
 
 import pytest
@@ -11,7 +12,8 @@ from torch import nn
 from sightline.backbones import VARIANTS, Observer, build_backbone
 from sightline.pruning import compare_latency, count_cost, latency, measure_latency, percent_change
 from sightline.pruning.cost import main
-from sightline.types import Unit
+from sightline.pruning.peak import peak_memory
+from sightline.types import InputSpec, Unit
 
 # The layers that the published experiment removes from Video Swin-S at depth 6.
 REMOVED = (7, 9, 15, 17, 19, 21)
@@ -157,6 +159,69 @@ def test_models_take_turns_and_warm_up_is_not_timed(monkeypatch):
     assert timing["a"].clips_per_s == pytest.approx(4000 / 5.5)
 
 
+def test_compiled_models_are_timed_after_a_warm_up(monkeypatch):
+    backbone = build_backbone("video_swin_demo", 7)
+    compiled, timed = [], []
+    monkeypatch.setattr(torch, "compile", lambda model, **_: compiled.append(model) or (lambda clips: model(clips)))
+    monkeypatch.setattr(latency, "_forward_ms", lambda run, clips: timed.append(run) or 1.0)
+    measure_latency(backbone, repeats=2, warmup=1, compiled=True)
+    assert compiled == [backbone]
+    assert len(timed) == 3
+    assert backbone not in timed
+    with pytest.raises(ValueError, match="warmup of at least 1, got 0"):
+        measure_latency(backbone, warmup=0, compiled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler, and g++ is not here")
+def test_latency_of_a_compiled_model(tiny_swin):
+    assert measure_latency(tiny_swin, repeats=2, warmup=1, compiled=True).median_ms > 0
+
+
+class Squares(nn.Module):
+    """As much of a backbone as is measured; 24 weights, one buffer of 3."""
+
+    input_spec = InputSpec(2, 4, 4)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(24))
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, clips):
+        pixels = clips.float()  # 4 bytes for each of 96 values a clip
+        squares = pixels * pixels  # as many again
+        del pixels
+        return squares.sum(dim=(1, 2, 3, 4)) * squares.mean()
+
+
+def test_peak_memory_by_hand():
+    model = Squares()
+    for batch in (1, 5):
+        values = batch * 3 * 2 * 4 * 4
+        assert peak_memory(model, batch) == 4 * (24 + 3) + values + 2 * 4 * values
+
+
+def test_peak_memory_grows_with_the_batch_and_shrinks_with_the_model():
+    full = build_backbone("video_swin_demo", 7)
+    small = full.without([0, 1, 2, 3, 4, 5])
+    one, four = peak_memory(full), peak_memory(full, 4)
+    weights = sum(tensor.nbytes for tensor in (*full.parameters(), *full.buffers()))
+    assert weights < one < four < 4 * one
+    # Without layers only the embedding's tokens and patch merging are left to hold.
+    assert peak_memory(small) < one
+    assert full.training
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_peak_memory_on_a_gpu_does_not_count_other_models():
+    model = build_backbone("video_swin_demo", 7).cuda()
+    alone = peak_memory(model, 2)
+    other = torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    assert peak_memory(model, 2) == alone > sum(p.nbytes for p in model.parameters())
+    del other
+
+
 def test_latency_refuses_what_cannot_be_measured():
     backbone = build_backbone("video_swin_demo", 7)
     with pytest.raises(ValueError, match="batch and repeats of at least 1"):
@@ -193,7 +258,7 @@ def test_command_prints_a_table_with_latency(capsys, monkeypatch):
     arguments = ["--backbone", "video_swin_demo", "--num_classes", "7", "--remove", "1", "--latency"]
     assert main([*arguments, "--repeats", "1", "--warmup", "0", "--batch", "2"]) == 0
     printed = capsys.readouterr().out
-    for word in ("full", "without 1", "batch 2", " %"):
+    for word in ("full", "without 1", "batch 2", "MiB", " %"):
         assert word in printed
     assert "…" not in printed
 

@@ -1,0 +1,150 @@
+"""``predict --exported``: evaluation's pixels, every file, and one line where a file is bad."""
+
+import json
+
+import pytest
+import torch
+
+import train
+from callbacks import predict_files as module
+from callbacks.predict_files import predict_command
+from datamodules.clips import Clip, ClipSettings, load_clip
+from sightline.backbones import build_backbone
+from sightline.pruning import export_model, load_exported, unpruned_plan
+from sightline.types import ModelRecord
+from tests.conftest import TINY_SWIN, randomise
+from tests.datamodules.video_files import truncate, write_video
+
+CLASSES = ("eating", "größere Pause", "texting", "writing", "yawning")
+SAMPLING = {"frames": 4, "size": 32, "short_side": 36, "antialias": True}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    backbone = randomise(build_backbone("video_swin_demo", 5, TINY_SWIN))
+    backbone.set_record(ModelRecord((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), CLASSES, "a test"))
+    return export_model(
+        backbone, tmp_path_factory.mktemp("pruned") / "model", name="video_swin_demo", options=TINY_SWIN,
+        plan=unpruned_plan(), provenance={}, sampling=SAMPLING, ranking=[2, 0, 3, 1],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    return [str(write_video(folder / name, frames)) for name, frames in (("a.mp4", 40), ("b.avi", 63), ("c.mp4", 30))]
+
+
+def lines(capsys, exported, *arguments: str) -> list[dict]:
+    assert predict_command(["--exported", str(exported), *arguments]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def by_hand(exported, path: str, start=None, end=None, skip=()) -> dict[str, float]:
+    clip = load_clip(Clip("x", path, 0, "", start=start, end=end), ClipSettings(**SAMPLING))
+    with torch.no_grad():
+        p = load_exported(exported)(clip[None], skip=skip).double().softmax(-1)[0]
+    return dict(zip(CLASSES, p.tolist(), strict=True))
+
+
+def check(line: dict, expected: dict[str, float], top: int = 5) -> None:
+    told = {entry["name"]: entry["probability"] for entry in line["classes"]}
+    assert list(told) == sorted(expected, key=lambda name: -expected[name])[:top]
+    for name, p in told.items():
+        assert p == pytest.approx(expected[name], abs=2e-6)
+
+
+@pytest.mark.parametrize("batch", ["1", "2", "8"])
+def test_probabilities_are_those_of_evaluation(exported, videos, batch, capsys):
+    found = lines(capsys, exported, "--video", *videos[:2], "--video", videos[2], "--batch", batch, "--device", "cpu")
+    assert [line["video"] for line in found] == videos
+    assert [line["end"] for line in found] == pytest.approx([1.6, 2.52, 1.2], abs=0.01)
+    for line, path in zip(found, videos, strict=True):
+        check(line, by_hand(exported, path))
+
+
+def test_windows_slide_over_the_video(exported, videos, tmp_path):
+    out = tmp_path / "windows.jsonl"
+    arguments = ["--video", videos[0], "--window", "0.8", "--stride", "0.4", "--top", "2", "--out", str(out)]
+    assert predict_command(["--exported", str(exported), *arguments]) == 0
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [(line["start"], line["end"]) for line in found] == [(0, 0.8), (0.4, 1.2), (0.8, 1.6)]
+    for line in found:
+        check(line, by_hand(exported, videos[0], line["start"], line["end"]), top=2)
+
+
+def test_depth_leaves_out_the_least_relevant_layers(exported, videos, capsys):
+    (whole,) = lines(capsys, exported, "--video", videos[0])
+    (line,) = lines(capsys, exported, "--video", videos[0], "--depth", "2")
+    check(line, by_hand(exported, videos[0], skip=(0, 2)))
+    assert line["classes"] != whole["classes"]
+
+
+def test_a_bad_video_gives_one_line_and_the_others_go_on(exported, videos, tmp_path, capsys):
+    cut = truncate(write_video(tmp_path / "cut.avi", 60), 0.5)
+    arguments = [videos[0], str(tmp_path / "none.mp4"), str(cut), str(tmp_path), videos[1]]
+    assert predict_command(["--exported", str(exported), "--video", *arguments]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["video"] for line in printed.out.splitlines()] == videos[:2]
+    told = printed.err.splitlines()
+    assert len(told) == 3
+    assert told[0].startswith(f"error: {tmp_path / 'none.mp4'}: the file cannot be opened")
+    assert told[1].startswith(f"error: {cut}: ")
+
+
+def test_a_terminal_gets_a_table(exported, videos, monkeypatch, capsys):
+    monkeypatch.setattr(module.sys.stdout, "isatty", lambda: True, raising=False)
+    assert predict_command(["--exported", str(exported), "--video", videos[0], "--top", "1"]) == 0
+    best = max(by_hand(exported, videos[0]).items(), key=lambda pair: pair[1])
+    printed = capsys.readouterr().out
+    assert best[0] in printed
+    assert f"{best[1]:.3f}" in printed
+    assert "{" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stride", "1"], "--stride goes with --window"),
+        (["--window", "-1"], "above 0 seconds"),
+        (["--batch", "0"], "top and batch of at least 1"),
+        (["--depth", "9"], "depth from 0 to 4"),
+        pytest.param(
+            ["--device", "cuda"], "sees no CUDA", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has one")
+        ),
+    ],
+)
+def test_impossible_options_are_refused_in_one_line(exported, videos, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["predict", "--exported", str(exported), "--video", videos[0], *arguments])
+    assert message in str(stopped.value)
+
+
+def test_folders_that_do_not_say_enough_are_refused(exported, videos, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["predict", "--exported", str(tmp_path / "none"), "--video", videos[0]])
+    assert "is not a folder" in str(stopped.value)
+    told = json.loads((exported / "model.json").read_text())
+    for sampling in ({}, {**SAMPLING, "frames": 8}):
+        (tmp_path / "model.json").write_text(json.dumps({**told, "sampling": sampling}))
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["predict", "--exported", str(tmp_path), "--video", videos[0]])
+        assert "does not say how clips are made" in str(stopped.value)
+    (tmp_path / "model.json").write_text(json.dumps({**told, "classes": []}))
+    settings, names = module._preprocessing(str(tmp_path))
+    assert (settings, names) == (ClipSettings(**SAMPLING), ["0", "1", "2", "3", "4"])
+
+
+def test_the_exit_code_reaches_the_shell(exported, videos, tmp_path):
+    for video, code in [(videos[0], 0), (str(tmp_path / "none.mp4"), 1)]:
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["predict", f"--exported={exported}", "--video", video])
+        assert stopped.value.code == code
+
+
+def test_help_is_of_the_command_on_files(exported, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["predict", "--exported", str(exported), "--help"])
+    printed = capsys.readouterr().out
+    for word in ("--window", "--stride", "--video", "--depth", "Seconds of a window"):
+        assert word in printed
