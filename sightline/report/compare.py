@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sightline.report.comparison import accuracy_table, averaged_draws, removed_layers_table, score_table
+from sightline.report.comparison import accuracy_table, averaged_draws, method_table, removed_layers_table, score_table
 from sightline.report.comparison_markdown import comparison_markdown
 from sightline.report.files import replacing, save_figure
 from sightline.report.outcomes import accuracy_by
@@ -18,18 +18,20 @@ from sightline.report.runs import read_runs
 def compare_runs(runs: list[str], out: str) -> None:
     """Compare the pruned models of several runs: averages and spread over seeds, one section per backbone.
 
-    Writes comparison.md; accuracy.csv (accuracy, intervals over subjects, cost, classes that lose most),
-    removed_layers.csv (which layers each run removes, and how far runs agree), scores.csv (r, jsd and dprob compared),
-    by_class.csv and by_subject.csv (every model of every run), and the figures accuracy_against_cost and
-    accuracy_against_depth as PNG and SVG.
+    Writes comparison.md; methods.csv (top-1 of all methods side by side); accuracy.csv (accuracy, intervals over
+    subjects, cost, classes that lose most), removed_layers.csv (which layers each run removes, and how far runs agree),
+    scores.csv (r, jsd and dprob compared), by_class.csv and by_subject.csv (every model of every run), and the figures
+    accuracy_against_cost and accuracy_against_depth as PNG and SVG.
 
     Args:
         runs: Folders of finished runs; those of the same backbone are averaged.
         out: Folder to write to.
     """
     found, folder = read_runs(runs), Path(out)
+    accuracy = accuracy_table(found)
     tables = {
-        "accuracy": accuracy_table(found),
+        "methods": method_table(accuracy),
+        "accuracy": accuracy,
         "removed_layers": removed_layers_table(found.models),
         "scores": score_table(found.models),
         "by_class": accuracy_by(found.outcomes, found.models, "class"),
@@ -38,8 +40,9 @@ def compare_runs(runs: list[str], out: str) -> None:
     for name, table in tables.items():
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
-    names = list(found.models["run"].unique())
-    text = comparison_markdown(tables["accuracy"], tables["removed_layers"], tables["scores"], names)
+    text = comparison_markdown(
+        tables["methods"], accuracy, tables["removed_layers"], tables["scores"], list(found.models["run"].unique())
+    )
     with replacing(folder / "comparison.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     _draw(found.models, folder)

@@ -52,6 +52,33 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
     return table[[*order, *(name for name in table if name not in order)]].reset_index()
 
 
+def method_table(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Set all methods side by side at every depth.
+
+    Args:
+        accuracy: From `accuracy_table`; of several relevance scores the first counts, and heads are left out.
+
+    Returns:
+        backbone, k, then for every method its top1 and, in a column ending with `` sd``, its spread. Controls are named
+        with their mode; the unpruned model is k 0 and stands in the column ``unpruned``.
+    """
+    scores = [score for score in RELEVANCE_SCORES if score in set(accuracy["score"])]
+    rows = accuracy[~accuracy["score"].isin(scores[1:]) & ~accuracy["method"].str.endswith("heads")]
+    baseline = ~rows["score"].isin(scores)
+    name = rows["method"].where(baseline, rows["method"] + " " + rows["mode"]).str.replace("_", " ")
+    rows = rows.assign(name=name.where(rows["mode"] != UNPRUNED, "unpruned"))
+    key = ["backbone", "k"]
+    wide = rows.pivot(index=key, columns="name", values=["top1", "top1_sd"])
+    names = list(dict.fromkeys(rows["name"]))
+    columns = {
+        (name + end): wide[measure, name] for name in names for measure, end in (("top1", ""), ("top1_sd", " sd"))
+    }
+    order = pd.MultiIndex.from_frame(rows[key].drop_duplicates().sort_values("k", kind="stable"))
+    backbones = list(dict.fromkeys(rows["backbone"]))
+    found = pd.DataFrame(columns).reindex(order).reset_index()
+    return found.sort_values("backbone", key=lambda s: s.map(backbones.index), kind="stable", ignore_index=True)
+
+
 def subject_intervals(runs: Runs) -> pd.DataFrame:
     """Resample whole subjects of all runs together; a subject that several runs test counts as one.
 

@@ -11,16 +11,23 @@ from sightline.report.outcomes import UNPRUNED
 from sightline.report.pruning_table import RELEVANCE_SCORES, amount_and_change
 
 
-def comparison_markdown(accuracy: pd.DataFrame, removed: pd.DataFrame, scores: pd.DataFrame, runs: list[str]) -> str:
-    """Lay out the three tables, with what their numbers mean.
+def comparison_markdown(
+    methods: pd.DataFrame, accuracy: pd.DataFrame, removed: pd.DataFrame, scores: pd.DataFrame, runs: list[str]
+) -> str:
+    """Lay out the tables, with what their numbers mean.
 
     Args:
+        methods: From `method_table`.
         accuracy: From `accuracy_table`.
         removed: From `removed_layers_table`.
         scores: From `score_table`.
         runs: Names of the runs, in the order in which their values are listed.
     """
     parts = [
+        "## Methods side by side",
+        "Top-1 on the test clips in percent at every number k of removed layers, mean ± standard deviation over runs. "
+        "In bold the best method of the row.",
+        _methods(methods),
         "## Accuracy and cost",
         f"Mean ± standard deviation over runs, then every run ({', '.join(runs)}). Accuracies in percent, changes of "
         "accuracy in points; speed is clips per second against the unpruned model of the same run."
@@ -46,6 +53,19 @@ def _about_intervals(accuracy: pd.DataFrame) -> str:
     if accuracy["top1_low"].notna().any():
         return " In brackets: 95 % intervals that resample the test subjects of all runs as wholes."
     return " No intervals: too few test subjects; see by_subject.csv."
+
+
+def _methods(table: pd.DataFrame) -> str:
+    names = [name for name in table.columns[2:] if not name.endswith(" sd")]
+    lines = [["backbone", "k", *names], ["---", "---:", *["---:"] * len(names)]]
+    for row in table.to_dict("records"):
+        best = max((row[name] for name in names if not pd.isna(row[name])), default=None)
+        cells = ["" if pd.isna(row[name]) else spread(row[name], row[f"{name} sd"]) for name in names]
+        marked = [
+            f"**{cell}**" if row["k"] and row[name] == best else cell for name, cell in zip(names, cells, strict=True)
+        ]
+        lines.append([row["backbone"], str(row["k"]), *marked])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _accuracy(table: pd.DataFrame) -> str:

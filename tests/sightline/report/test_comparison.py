@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sightline.report.compare import compare_runs
-from sightline.report.comparison import accuracy_table, mean_jaccard, removed_layers_table, score_table
+from sightline.report.comparison import accuracy_table, mean_jaccard, method_table, removed_layers_table, score_table
 from sightline.report.pruning_table import PruningRow, write_pruning_table
 from sightline.report.runs import read_runs
 
@@ -91,6 +91,16 @@ def test_a_run_s_value_of_random_is_the_mean_of_its_draws(two_runs):
     assert random["top1_sd"] == pytest.approx(62.5 / 2**0.5)
 
 
+def test_methods_stand_side_by_side(two_runs):
+    table = method_table(accuracy_table(read_runs(two_runs)))
+    assert list(table.columns[2::2]) == ["unpruned", "relevance lowest", "random"]
+    assert table["k"].tolist() == [0, 1, 2]
+    assert table["unpruned"].tolist()[0] == 87.5
+    assert table["random"].tolist()[1] == pytest.approx((75 + 12.5) / 2)
+    assert table["relevance lowest"].tolist()[2] == 50.0
+    assert table["random sd"].tolist()[1] == pytest.approx(62.5 / 2**0.5)
+
+
 def test_whole_subjects_are_resampled_over_all_runs(tmp_path):
     """Nine subjects of two clips each: the interval is that of nine values, and exact where subjects do not differ."""
     subjects = [f"s{clip // 2}" for clip in range(18)]
@@ -130,11 +140,12 @@ def test_scores_are_compared_within_runs(two_runs):
 def test_files_and_figure_are_written(two_runs, tmp_path, capsys):
     out = tmp_path / "out"
     compare_runs(two_runs, str(out))
-    stems = {"accuracy.csv", "removed_layers.csv", "scores.csv", "by_class.csv", "by_subject.csv", "comparison.md"}
+    names = ("accuracy", "methods", "removed_layers", "scores", "by_class", "by_subject")
     figures = {f"accuracy_against_{axis}.{kind}" for axis in ("cost", "depth") for kind in ("png", "svg")}
-    assert {path.name for path in out.iterdir()} == stems | figures
+    assert {path.name for path in out.iterdir()} == {*(f"{name}.csv" for name in names), "comparison.md", *figures}
     text = (out / "comparison.md").read_text()
     assert "| swin | relevance r | lowest | 2 | 50.0 ± 35.4 | 75.0 25.0 | -37.5 |" in text
+    assert "| swin | 2 |  | **50.0 ± 35.4** |  |" in text
     assert text in capsys.readouterr().out
     subjects = pd.read_csv(out / "by_subject.csv").query("plan_id == 'relevance-r-lowest-k2' and run == 'seed0'")
     assert dict(zip(subjects["group"], subjects["change"], strict=True)) == {"s0": -50.0, "s1": 0.0}
