@@ -86,7 +86,7 @@ def accuracy_against_depth(
             _draw_curve(axes, curve, points["k"], points, label=_label(curve, curves))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Removed layers")
-        _finish_panel(axes, full, chance, majority)
+    _finish_panels(panels, chance, majority)
     _title(figure, title, [curve for _, _, curves in panels for curve in curves])
     return figure
 
@@ -120,7 +120,7 @@ def accuracy_against_cost(
         if full is not None:
             axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
         axes.set_xlabel(f"Multiply-adds per clip ({unit})")
-        _finish_panel(axes, full, chance, majority, name_full=False)
+    _finish_panels(panels, chance, majority, name_full=False)
     _title(figure, title, [curve for _, _, curves in panels for curve in curves])
     return figure
 
@@ -236,21 +236,24 @@ def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, 
         axes.annotate(f"{k:.0f}", (macs / scale, top1), offset, textcoords="offset points", **look)
 
 
-def _finish_panel(
-    axes: Axes, full: pd.Series | None, chance: float | None, majority: float | None, name_full: bool = True
+def _finish_panels(
+    panels: Sequence[Panel], chance: float | None, majority: float | None, name_full: bool = True
 ) -> None:
-    if full is not None:
-        label = "unpruned" if name_full else None
-        axes.axhline(full["top1"], color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
-    for level, name, dashes in ((majority, "majority class", (1, 1.5)), (chance, "chance", (3, 1.5, 1, 1.5))):
-        if level is not None:
-            axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, dashes), zorder=1, label=name)
-    finish_axes(axes)
-    lines = [line.get_ydata() for line in axes.lines]
-    lowest = min(float(np.min(np.asarray(line, dtype=float))) for line in lines)
+    for axes, full, _ in panels:
+        if full is not None:
+            label = "unpruned" if name_full else None
+            axes.axhline(full["top1"], color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
+        for level, name, dashes in ((majority, "majority class", (1, 1.5)), (chance, "chance", (3, 1.5, 1, 1.5))):
+            if level is not None:
+                axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, dashes), zorder=1, label=name)
+        finish_axes(axes)
+    # Only now, because panels share their limits, which no longer follow what is drawn once they are set.
+    lines = [np.asarray(line.get_ydata(), dtype=float) for axes, _, _ in panels for line in axes.lines]
+    lowest = min(float(np.min(line)) for line in lines)
+    shared = panels[0][0]
     # Accuracies near 100 % would share a few pixels of an axis from 0; one that starts higher says so by its numbers.
-    axes.set_ylim(bottom=0 if lowest < 40 else None)
-    axes.set_ylim(top=min(102.0, axes.get_ylim()[1]))
+    shared.set_ylim(bottom=0 if lowest < 40 else None)
+    shared.set_ylim(top=min(102.0, shared.get_ylim()[1]))
 
 
 def _title(figure: Figure, title: str, curves: Sequence[Curve]) -> None:

@@ -51,6 +51,7 @@ def tiny(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_whole_benchmark_runs_and_goes_on(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [*tiny(tmp_path), "--", "--trainer.max_epochs", "1"]
