@@ -7,6 +7,7 @@ python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lo
 python train.py predict --exported runs/demo/pruned/relevance-r-lowest-k2 --video a.mp4 b.mp4
 python train.py check-data --config configs/demo.yaml
 python train.py preview --config configs/demo.yaml
+python train.py compare --runs runs/seed0 runs/seed1 runs/seed2 --out runs/comparison
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from sightline.relevance.race_job import RaceSettings
+from sightline.report.compare import compare_runs
 from sightline.run_folder import (
     VARIABLE,
     claim_run_folder,
@@ -178,6 +180,11 @@ class RunCLI(LightningCLI):
                 command.add_argument(f"--{other}", type=Any, default=None, help=SUPPRESS)
             subcommands.add_subcommand(name, command, help=explanation.partition("\n")[0])
             self._subcommand_parsers[name] = command
+        compare = self.init_parser(description=compare_runs.__doc__.partition("Args:")[0])  # type: ignore[union-attr]
+        compare.add_argument("--runs", type=str, nargs="+", required=True, help="Folders of finished runs.")
+        compare.add_function_arguments(compare_runs, as_group=False, skip={"runs"})
+        subcommands.add_subcommand("compare", compare, help="Compare the pruned models of several runs.")
+        self._subcommand_parsers["compare"] = compare
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run is besides model, data and trainer."""
@@ -194,6 +201,9 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Let ``--run`` of a finished run stand for its configuration; a command on data alone runs here, and ends."""
         self.config = parser.parse_args(expand_run(sys.argv[1:] if args is None else args))
+        if self.config.subcommand == "compare":
+            compare_runs(self.config.compare.runs, self.config.compare.out)
+            sys.exit(0)
         if self.config.subcommand in DATA_COMMANDS:
             sys.exit(self._run_on_data(self.config.subcommand))
 

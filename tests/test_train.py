@@ -93,6 +93,26 @@ def test_the_table_tells_of_every_model(finished_run: Path):
         assert top1 == pytest.approx(table.set_index("plan_id").loc[plan, "top1"])
 
 
+def test_the_table_is_also_there_by_class_and_subject(finished_run: Path):
+    table = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
+    for key, column in (("class", "class"), ("subject", "group")):
+        parts = pd.read_csv(finished_run / f"tables/pruning_by_{key}.csv")
+        for plan, own in parts.groupby("plan_id"):
+            assert (own["clips"] * own["top1"]).sum() / own["clips"].sum() == pytest.approx(table.loc[plan, "top1"])
+        assert parts.groupby("plan_id")[column].nunique().gt(0).all()
+        assert set(parts["plan_id"]) == set(table.index)
+
+
+def test_runs_are_compared(finished_run: Path, tmp_path: Path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.main(["compare", "--runs", str(finished_run), "--out", str(tmp_path / "comparison")])
+    assert ended.value.code == 0
+    assert (tmp_path / "comparison/accuracy_against_cost.png").exists()
+    assert "## Accuracy and cost" in capsys.readouterr().out
+    told = error_of(capsys, "compare", "--runs", str(tmp_path / "none"), "--out", str(tmp_path / "x"))
+    assert "no run with tested models" in told
+
+
 def test_a_pruned_checkpoint_can_be_tested(finished_run: Path):
     checkpoint = finished_run / "pruned/relevance-r-lowest-k3/model.ckpt"
     train.main(["test", "--run", str(finished_run), "--ckpt_path", str(checkpoint)])
