@@ -3,6 +3,7 @@
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.gradient_screening import GradientScreening
 from callbacks.pruned_checkpoints import PrunedCheckpoints
+from callbacks.recovered_model import RecoveredModel
 from callbacks.relevance_boxplots import RelevanceBoxplots
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
@@ -13,6 +14,7 @@ __all__ = [
     "HeadAblation",
     "LayerAblation",
     "PrunedCheckpoints",
+    "RecoveredModel",
     "RelevanceBoxplots",
     "RunCheckpoint",
     "RunRecords",

@@ -1,5 +1,6 @@
 """The command line, in process (starting it anew costs ten seconds each time)."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ import yaml
 
 import train
 from lightning_modules import VideoClassifier
-from sightline.pruning import export_model
+from sightline.backbones import build_backbone
+from sightline.pruning import PruningPlan, export_model, load_exported
 from sightline.run_folder import VARIABLE
 from tests.datamodules.video_files import write_video
 
@@ -379,6 +381,47 @@ def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
     assert "splits.csv" in told
 
 
+def export_demo(folder: Path, names: list[str]) -> Path:
+    """Export the demo's Video Swin without three layers, untrained."""
+    options = {"frames": 8, "size": 64}
+    backbone = build_backbone("video_swin_demo", len(names), options).without((1, 2, 5))
+    backbone.set_record(dataclasses.replace(backbone.record, class_names=tuple(names)))
+    plan = PruningPlan("relevance", "r", "lowest", 3, (1, 2, 5))
+    return export_model(
+        backbone, folder, name="video_swin_demo", options=options, plan=plan, provenance={}, sampling={}
+    )
+
+
+def test_a_pruned_model_is_recovered(finished_run: Path, tiny_config: Path, tmp_path: Path):
+    config = yaml.safe_load(tiny_config.read_text())
+    student = finished_run / "pruned/relevance-r-lowest-k3"
+    config["model"] = {
+        "class_path": "lightning_modules.RecoveringClassifier",
+        "init_args": {
+            "student": str(student), "teacher": str(finished_run / "checkpoints/best.ckpt"),
+            "optimizer": "adamw", "learning_rate": 0.001,
+        },
+    }  # fmt: skip
+    config["trainer"] |= {"max_epochs": 1, "callbacks": [{"class_path": "callbacks.RecoveredModel"}]}
+    path = tmp_path / "recovery.yaml"
+    path.write_text(yaml.safe_dump(config))
+    run = tmp_path / "recovered"
+    train.main(["fit", "--config", str(path), "--run", str(run)])
+    table = pd.read_csv(run / "tables/recovery.csv").set_index("model")
+    before = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
+    assert table.loc["full", "top1"] == before.loc["relevance-r-none-k0", "top1"]
+    assert table.loc["pruned", "top1"] == before.loc["relevance-r-lowest-k3", "top1"]
+    assert table.loc["recovered", "params"] == table.loc["pruned", "params"] < table.loc["full", "params"]
+    old, new = load_exported(student), load_exported(run / "pruned/relevance-r-lowest-k3")
+    assert old.layers == new.layers
+    assert any(not torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+    assert not any(
+        "teacher" in key for key in torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    )
+    train.main(["test", "--run", str(run)])
+    assert (run / "tables/test.csv").is_file()
+
+
 @pytest.mark.parametrize(
     "path", sorted((Path(train.__file__).parent / "configs").rglob("*.yaml")), ids=lambda p: p.stem
 )
@@ -398,8 +441,12 @@ def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_pat
     for data in ("UCF101", "DriverClips", "DriveAndAct"):
         monkeypatch.setattr(f"datamodules.{data}.class_names", [f"class{i}" for i in range(12)], raising=False)
         monkeypatch.setattr(f"datamodules.{data}.num_classes", 12, raising=False)
+    more = []
+    if path.stem == "recovery":  # which starts from what a run left
+        names = yaml.safe_load(text)["data"]["init_args"]["actions"]
+        more = ["--model.student", str(export_demo(tmp_path / "student", names))]
     train.main(["fit", "--config", str(path), "--wandb.mode", "disabled", "--trainer.accelerator", "cpu",
-                "--trainer.devices", "1"])  # fmt: skip
+                "--trainer.devices", "1", *more])  # fmt: skip
     model, data, _ = built[0]
     assert model.backbone.input_spec.frames == data.frames
     assert model.hparams["num_classes"] == data.num_classes
