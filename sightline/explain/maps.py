@@ -18,9 +18,9 @@ What all cells receive together ("mass"), for attention that is uniform and for 
 Nothing is normalised afterwards: what goes to the class token or to padding is missing from the map, so that a head
 that looks at neither place nor frame has a faint map.
 
-MViT pools keys by convolutions of 3x3x3 patches around the first patch of each stride. Its cells tile the clip all the
-same (as its maps are drawn everywhere), so a key's cell lies to the lower right of what the convolution reads, by half
-a stride less half a patch: 14 of 224 pixels in all layers of MViTv2-S.
+Where MViT's maps are displaced: it pools by kernels of 3 around the first token of each stride, but its keys' cells are
+those that tile the clip. So a cell's centre lies to the lower right of the centre of what its key was pooled from, by
+half the cell less half a patch: in MViTv2-S 14 of 224 pixels, and 6 in layers 1, 3 and 14.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def head_maps(backbone: Backbone, clips: Tensor, heads: Sequence[Unit]) -> dict[
     """Return the attention map of every head asked for, from one forward pass.
 
     Only the layers asked for compute their weights, one after the other, and only their maps are kept; what follows
-    the last of them does not run. Memory grows with the batch: Video Swin-S takes about 0.4 GB per clip for a layer.
+    the last of them does not run. Memory grows with the batch, by the weights of one layer and two to three times that
+    while they are computed; these are 118 MB per clip in the first layer of Video Swin-S and in all of ViT-B.
 
     Args:
         backbone: In evaluation mode; may be pruned.
