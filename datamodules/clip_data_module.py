@@ -148,7 +148,7 @@ class ClipDataModule(L.LightningDataModule):
     def truth(self, clip: Clip) -> ClipTruth | None:
         """Where things are in a clip as evaluation sees it, and when its action happens; None where nothing is known.
 
-        Nothing unless a subclass knows. `datamodules.boxes` reads such annotations of any data from a CSV.
+        A subclass that knows gives it for every clip. `datamodules.boxes` reads annotations of any data from a CSV.
         """
         return None
 
