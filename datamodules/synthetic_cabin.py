@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from datamodules.boxes import ACTION, in_input
 from datamodules.cabin_actions import ACTIONS
 from datamodules.cabin_files import (
@@ -100,15 +102,21 @@ class SyntheticCabin(DriverClips):
     def _names(self) -> dict[str, ClipName]:
         return {video_name(name): name for name in self.cabin.names()}
 
+    @cached_property
+    def _boxes(self) -> dict[str, list[TruthBox]]:
+        """What is visible of head, hands and key object in the rendered frames, by sample_id."""
+        found: dict[str, list[TruthBox]] = {video_name(name): [] for name in self.cabin.names()}
+        columns = ["video", "object", "frame", "x0", "y0", "x1", "y1", "visible"]
+        for row in pq.read_table(self.root / "boxes.parquet", columns=columns).to_pylist():
+            if row["visible"]:
+                edges = (row[edge] for edge in ("x0", "y0", "x1", "y1"))
+                found[row["video"]].append(TruthBox(_KINDS[row["object"]], row["frame"], *edges))
+        return found
+
     def truth(self, clip: Clip) -> ClipTruth:
         """The boxes of head, hands and the action's key object, and the frames in which the action is under way."""
-        name = self._names[clip.sample_id]
-        boxes = [
-            TruthBox(_KINDS[box.object], box.frame, box.x0, box.y0, box.x1, box.y1)
-            for box in clip_boxes(self.cabin, *name)
-            if box.visible
-        ]
-        acting = perform(self.cabin, *name)[0].acting > 0.5
-        boxes += [TruthBox(ACTION, int(frame), 0, 0, 0, 0) for frame in acting.nonzero()[0]]
+        acting = perform(self.cabin, *self._names[clip.sample_id])[0].acting > 0.5
+        times = [TruthBox(ACTION, int(frame), 0, 0, 0, 0) for frame in acting.nonzero()[0]]
+        boxes = self._boxes[clip.sample_id] + times
         taken = uniform_indices(self.cabin.frames, self.settings.frames)
         return in_input(boxes, taken, self.cabin.height, self.cabin.width, self.settings)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sightline.explain.pointing import ACTION, Targets, check_maps, clip_targets, pointing_scores
+from sightline.explain.pointing import ACTION, check_maps, clip_targets, pointing_scores
 from sightline.ranks import Ranks
 from sightline.types import ClipBatch, ClipTruth, Unit
 
@@ -120,7 +120,8 @@ def point_batch(
     targets = clip_targets([truth(name) for name in batch["sample_id"]], frames, height, width, tolerance)
     if ACTION in targets.names:
         raise ValueError(f"A box cannot be named {ACTION}: that is the target of temporal pointing. Rename it.")
-    if not (targets.shown.any() or targets.timed.any()):
+    counts = torch.cat([targets.shown, targets.timed[:, None]], dim=1)
+    if not counts.any():
         return SCHEMA.empty_table()
     shape = (len(clips), frames, height, width)
     uniform = pointing_scores(torch.ones(shape), targets)
@@ -128,14 +129,13 @@ def point_batch(
     for unit, maps in head_maps(clips):
         check_maps(maps, shape, str(unit))
         targets = targets.to(maps.device)
-        found.append(_rows(batch, unit, targets, [*pointing_scores(maps, targets), *uniform]))
+        found.append(_rows(batch, unit, targets.names, counts, [*pointing_scores(maps, targets), *uniform]))
     return pa.concat_tables(found).unify_dictionaries().combine_chunks()
 
 
-def _rows(batch: ClipBatch, unit: Unit, targets: Targets, columns: Sequence[Tensor]) -> pa.Table:
-    """Lay out the scores (B, K + 1) of the targets that the clips show."""
-    counts = torch.cat([targets.shown, targets.timed[:, None]], dim=1).cpu()
-    names = (*targets.names, ACTION)
+def _rows(batch: ClipBatch, unit: Unit, targets: Sequence[str], counts: Tensor, columns: Sequence[Tensor]) -> pa.Table:
+    """Lay out the scores (B, K + 1) of the targets that the clips show, where ``counts`` is true."""
+    names = (*targets, ACTION)
     clip, target = (places.tolist() for places in counts.nonzero(as_tuple=True))
     labels = batch["label"].tolist()
     content = {
