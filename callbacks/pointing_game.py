@@ -27,7 +27,7 @@ from sightline.types import Box, ClipTruth, Unit
 
 
 def head_maps(backbone: Backbone, clips: Tensor) -> Iterator[tuple[Unit, Tensor]]:
-    """Yield every head of a backbone with its maps (B, T, H, W) of clips (B, 3, T, H, W) on the CPU."""
+    """Yield every head of a backbone with its maps (B, T, H, W) of clips (B, 3, T, H, W), on whichever device."""
     raise NotImplementedError("The maps of heads are not there yet.")
 
 
