@@ -3,6 +3,7 @@
 python train.py fit --config configs/demo.yaml
 python train.py ablate --run runs/demo --split test
 python train.py prune --run runs/demo
+python train.py explain --run runs/demo
 python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
 python train.py predict --exported runs/demo/pruned/relevance-r-lowest-k2 --video a.mp4 b.mp4
 python train.py check-data --config configs/demo.yaml
@@ -29,6 +30,7 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks import (
     HeadAblation,
     LayerAblation,
+    PointingGame,
     PrunedCheckpoints,
     RelevanceBoxplots,
     RunCheckpoint,
@@ -59,6 +61,7 @@ from sightline.run_folder import (
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
+    "explain": [PointingGame],
 }
 # Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
 DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {
@@ -111,6 +114,23 @@ class RunTrainer(L.Trainer):
         """
         self._analyse("prune", model, datamodule, ckpt_path, "train")
 
+    def explain(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "test",
+    ) -> None:
+        """Show and measure what the heads of a trained model look at.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips to look at.
+        """
+        self._analyse("explain", model, datamodule, ckpt_path, split)
+
     def _analyse(
         self,
         command: str,
@@ -154,7 +174,7 @@ class RunCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands and the arguments that are not options."""
         standard = {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
-        return {**standard, "ablate": {"model", "datamodule"}, "prune": {"model", "datamodule"}}
+        return {**standard, **{name: {"model", "datamodule"} for name in DEFAULT_ANALYSES}}
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Add the commands on data alone; what a run's configuration says beyond the data does not matter to them."""

@@ -2,6 +2,7 @@
 
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.gradient_screening import GradientScreening
+from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.recovered_model import RecoveredModel
 from callbacks.relevance_boxplots import RelevanceBoxplots
@@ -13,6 +14,7 @@ __all__ = [
     "GradientScreening",
     "HeadAblation",
     "LayerAblation",
+    "PointingGame",
     "PrunedCheckpoints",
     "RecoveredModel",
     "RelevanceBoxplots",
