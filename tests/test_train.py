@@ -381,6 +381,21 @@ def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
     assert "splits.csv" in told
 
 
+def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    train.main(["explain", "--run", str(run)])
+    assert "Spearman" in capsys.readouterr().out
+    table = pd.read_csv(run / "tables/pointing_test.csv")
+    heads = pd.read_parquet(run / "relevance/train/heads.parquet")[["layer", "site", "head"]].drop_duplicates()
+    shown = table[table["target"] == "head"]
+    assert set(shown[["layer", "site", "head"]].itertuples(index=False, name=None)) == set(
+        heads.itertuples(index=False, name=None)
+    )
+    assert shown["pointing"].between(0, 1).all()
+    assert shown["pointing"].nunique() > 1
+
+
 def export_demo(folder: Path, names: list[str]) -> Path:
     """Export the demo's Video Swin without three layers, untrained."""
     options = {"frames": 8, "size": 64}
