@@ -4,6 +4,7 @@ from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.gradient_screening import GradientScreening
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
+from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
@@ -14,6 +15,7 @@ __all__ = [
     "LayerAblation",
     "PrunedCheckpoints",
     "RelevanceBoxplots",
+    "Report",
     "RunCheckpoint",
     "RunRecords",
     "SegmentResults",

@@ -84,7 +84,7 @@ def accuracy_against_depth(
     figure, panels = _panels(frame[frame["removed_heads"] == ""], "k")
     for axes, full, curves in panels:
         for curve in curves:
-            points = _with_start(curve, full)
+            points = with_start(curve, full)
             _draw_curve(axes, curve, points["k"], points)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Removed layers")
@@ -114,7 +114,7 @@ def accuracy_against_cost(
         largest = max(curve.points["macs"].max() for curve in curves)
         scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
         for number, curve in enumerate(curves):
-            points = _with_start(curve, full).sort_values("macs", kind="stable")
+            points = with_start(curve, full).sort_values("macs", kind="stable")
             _draw_curve(axes, curve, points["macs"] / scale, points)
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
@@ -128,10 +128,16 @@ def accuracy_against_cost(
 
 
 Panel = tuple[Axes, pd.Series | None, list[Curve]]
+BackboneCurves = tuple[str, pd.Series | None, list[Curve]]
+"""A backbone, its unpruned model where that was tested, and a curve per way of pruning."""
 
 
-def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
-    """Make one panel per backbone, with its unpruned model and its curves."""
+def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
+    """Gather the curves of every backbone over ``axis`` (``k`` or ``macs``).
+
+    Raises:
+        ValueError: If none of the rows is a pruned model with a measured accuracy.
+    """
     rows = frame[frame["top1"].notna() & frame[axis].notna()]
     kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["k"] > 0).any()]
     if not kept:
@@ -140,17 +146,26 @@ def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
             f"{'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
             "Test pruned models first with `train.py prune`."
         )
-    figure = new_figure(1.8 + (5.4 if len(kept) == 1 else 4.2 * len(kept)), 4.0)
-    grid = figure.subplots(1, len(kept), sharey=True, squeeze=False)[0]
     looks = _looks(rows[rows["k"] > 0])
-    panels: list[Panel] = []
-    for axes, backbone in zip(grid, kept, strict=True):
+    found: list[BackboneCurves] = []
+    for backbone in kept:
         group = rows[rows["backbone"] == backbone]
         unpruned = group[group["k"] == 0]
         full = None if unpruned.empty else unpruned.astype({"macs": "float64"}).iloc[0]
-        panels.append((axes, full, list(_curves(group[group["k"] > 0], looks))))
-        if len(kept) > 1:
-            axes.set_title(str(backbone), loc="left", fontsize=TITLE_SIZE - 1.5)
+        found.append((str(backbone), full, list(_curves(group[group["k"] > 0], looks))))
+    return found
+
+
+def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
+    """Make one panel per backbone, with its unpruned model and its curves."""
+    found = backbone_curves(frame, axis)
+    figure = new_figure(1.8 + (5.4 if len(found) == 1 else 4.2 * len(found)), 4.0)
+    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    panels: list[Panel] = []
+    for axes, (backbone, full, curves) in zip(grid, found, strict=True):
+        panels.append((axes, full, curves))
+        if len(found) > 1:
+            axes.set_title(backbone, loc="left", fontsize=TITLE_SIZE - 1.5)
     grid[0].set_ylabel("Top-1 accuracy (%)")
     return figure, panels
 
@@ -200,7 +215,8 @@ def _points(group: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records, columns=["k", "macs", "top1", "low", "high", "seeds"])
 
 
-def _with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
+def with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
+    """Return a curve's points with the unpruned model before them."""
     if full is None:
         return curve.points
     start = full.rename({"top1_low": "low", "top1_high": "high"})[["k", "macs", "top1", "low", "high"]]
