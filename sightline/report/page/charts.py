@@ -43,7 +43,7 @@ def epoch_curves(curves: pd.DataFrame, labels: dict[str, str], title: str, perce
             x=values.index.to_list(), y=_plain(values), name=label, mode="lines+markers",
             line={"color": colour, "width": 2}, marker={"size": 5}, hovertemplate="%{y:.4g}",
         )  # fmt: skip
-    figure.update_layout(hovermode="x unified", font={"color": INK, "size": 13})
+    figure.update_layout(hovermode="x unified", showlegend=True, font={"color": INK, "size": 13})
     figure.update_xaxes(title="Epoch", showgrid=False, zeroline=False, tickformat="d", linecolor=MUTED)
     figure.update_xaxes(dtick=1 if len(curves) <= FEW_TICKS else None)
     figure.update_yaxes(title=title, gridcolor=RULE, zeroline=False, rangemode="tozero" if percent else "normal")

@@ -26,8 +26,7 @@ def gallery_section(run: RunResults, page: Path, embed_mb: float) -> Section:
     section = Section(
         "attention",
         "What heads look at",
-        "Attention of single heads over the frames of a clip: the brighter a place, the more weight the head gives it. "
-        "The colour scale stands beside each picture.",
+        "Attention of single heads over the frames of a clip: the brighter a place, the more weight the head gives it.",
     )
     folder = run.folder / "attention"
     files = gallery_files(folder)

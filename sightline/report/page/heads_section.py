@@ -45,7 +45,7 @@ def _specialised(rows: pd.DataFrame, caption: str) -> Table:
     several = rows["site"].nunique() > 1
     columns = [
         Column("class"), *([Column("site")] if several else []), Column("layer", True), Column("head", True),
-        Column("mean r", True), Column("margin", True), Column("95 % interval", True, "of the margin"),
+        Column("mean", True), Column("margin", True), Column("95 % interval", True, "of the margin"),
         Column("chosen again %", True), Column("clips", True),
     ]  # fmt: skip
     cells = [

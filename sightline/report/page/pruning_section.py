@@ -77,7 +77,9 @@ def _table(frame: pd.DataFrame) -> Table:
         Column("removed layers"): [removed_units(row) for row in frame.itertuples(index=False)],
         Column("top-1 %", True): [fixed(value, 1) for value in frame["top1"]],
         Column("95 % interval", True): _intervals(frame),
-        Column("mean over classes %", True): [fixed(value, 1) for value in frame["mean_class_acc"]],
+        Column("mean class %", True, "Mean over classes of the share that is right"): [
+            fixed(value, 1) for value in frame["mean_class_acc"]
+        ],
         Column(f"parameters ({params_unit})", True): params,
         Column("change %", True, "of the parameters"): _changes(frame, "params_change_pct"),
         Column(f"multiply-adds ({macs_unit})", True): macs,

@@ -41,6 +41,10 @@ def data_section(run: RunResults) -> Section:
         rows.append(["groups", *(fixed(n, 0) for n in groups), ""])
     strong = frozenset({len(order)})
     section.blocks.append(Table(columns, rows, "Clips per class and split.", strong))
+    shared = _shared_groups(run)
+    if shared:
+        told = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+        section.blocks.append(Text(f"{len(shared)} groups are in more than one split: {told}. The test is too easy."))
     return section
 
 
@@ -57,6 +61,15 @@ def groups_per_split(run: RunResults, splits: list[str]) -> list[int] | None:
     """Return how many groups each split has; None where ``splits.csv`` is not there."""
     clips = _clips(run)
     return None if clips is None else [int(clips.loc[clips["split"] == split, "group"].nunique()) for split in splits]
+
+
+def _shared_groups(run: RunResults) -> list[str]:
+    """Name the groups of which several splits have clips."""
+    clips = _clips(run)
+    if clips is None:
+        return []
+    splits = clips[clips["group"] != ""].groupby("group", sort=True)["split"].nunique()
+    return [str(group) for group in splits.index[splits > 1]]
 
 
 def _clips(run: RunResults) -> pd.DataFrame | None:

@@ -77,6 +77,16 @@ def test_all_that_the_run_holds_is_shown(page):
     assert len(page.data) == 2 + 2 + 2 + 1  # curves, boxes, accuracy; the theme
 
 
+def test_groups_in_two_splits_are_told(run, tmp_path, page):
+    assert "in more than one split" not in page.text
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    clips = pd.read_csv(copy / "splits.csv")
+    clips.loc[3, "split"] = "test"
+    clips.to_csv(copy / "splits.csv", index=False)
+    assert "1 groups are in more than one split: s3." in Page(write_report(copy)).text
+
+
 def test_figures_hold_the_tables_numbers(page):
     figures = [json.loads(text) for text in page.data[:-1]]
     accuracy, loss, layers, _, cost, depth = figures
