@@ -19,7 +19,8 @@ from sightline.report.files import replacing
 from sightline.report.page.blocks import Chart, Folded, Section
 from sightline.report.page.confusion_section import confusion_section
 from sightline.report.page.gallery_section import gallery_section
-from sightline.report.page.heads_section import heads_section, pointing_section
+from sightline.report.page.heads_section import heads_section
+from sightline.report.page.pointing_section import pointing_section
 from sightline.report.page.provenance_section import facts, provenance_section
 from sightline.report.page.pruning_section import pruning_section
 from sightline.report.page.ranking_section import ranking_section

@@ -1,11 +1,11 @@
-"""The sections on single heads: which one each class relies on, and whether heads look at what matters."""
+"""The section on specialised heads: which head of the last layers each class relies on."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table
-from sightline.report.page.numbers import column, decimals_for, fixed, interval
+from sightline.report.page.numbers import decimals_for, fixed, interval
 from sightline.report.page.relevance_section import SPLIT_NAMES
 from sightline.report.page.run_results import RunResults
 
@@ -75,38 +75,3 @@ def _shared(run: RunResults, split: str) -> list[Block]:
     ]
     columns = [Column("head"), Column("classes", True), Column("which")]
     return [Folded("Classes that share a head", [Table(columns, rows)])]
-
-
-def pointing_section(run: RunResults) -> Section:
-    """How well the attention of each head finds what is known to matter."""
-    section = Section(
-        "pointing",
-        "Do heads look at what matters?",
-        "Where boxes of hands, objects or faces are known, each head's attention is compared with them: how often its "
-        "peak lies inside a box, and what share of it does. The controls say what uniform attention and a head drawn "
-        "at random reach.",
-    )
-    for name in run.names("pointing*"):
-        table = run.table(name, ("layer", "site", "head"), "explain")
-        if table is not None:
-            section.blocks.append(plain_table(table))
-    if not section.blocks:
-        section.blocks.append(
-            Missing(
-                "Attention was not compared with boxes yet. Where the data have boxes, do so with",
-                run.command("explain"),
-            )
-        )
-    return section
-
-
-def plain_table(frame: pd.DataFrame, caption: str = "") -> Table:
-    """Show a table as it is on disk: numbers with fitting decimals, everything else as text."""
-    columns, cells = [], []
-    for name in frame.columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
-        columns.append(Column(str(name).replace("_", " "), numeric))
-        cells.append(
-            column(frame[name]) if numeric else ["" if pd.isna(value) else str(value) for value in frame[name]]
-        )
-    return Table(columns, [list(row) for row in zip(*cells, strict=True)], caption)

@@ -39,9 +39,13 @@ def make_run(folder: Path, names: Sequence[str] = ("drowsy", "texting", "steerin
     heads = pd.DataFrame({"score": "r", "site": "attention", "class": names, "n": 10, "layer": 1, "head": [0, 1, 1]})
     heads = heads.assign(mean=0.5, margin=0.125, margin_low=[0.1, 0.0, None], margin_high=[0.2, 0.3, None], picked=0.75)
     heads.to_csv(tables / "specialised_heads_train.csv", index=False)
-    pd.DataFrame({"layer": [1], "site": ["attention"], "head": [0], "pointing": [0.625], "note": [word]}).to_csv(
-        tables / "pointing.csv", index=False
-    )
+    shares = {"pointing": 0.625, "pointing_low": 0.5, "pointing_high": None, "uniform_pointing": 0.25, "share": 0.375}
+    shares |= {"uniform_share": 0.25, "temporal": None, "uniform_temporal": None}
+    pointing = {"target": [word], "layer": 1, "site": "attention", "head": 0, "n": 12, **shares}
+    pd.DataFrame(pointing).to_csv(tables / "pointing_test.csv", index=False)
+    stated = {"target": [word], "site": "attention", "measure": "pointing", "quantity": "uniform map"}
+    stated |= {"value": 0.25, "low": 0.125, "high": 0.5, "heads": 2, "clips": 12, "groups": 9}
+    pd.DataFrame(stated).to_csv(tables / "pointing_test_summary.csv", index=False)
     (folder / "attention").mkdir()
     for name in ("b.png", "b.mp4", f"{word.replace('/', '')}.png"):
         (folder / "attention" / name).write_bytes(f"bytes of {name}".encode())

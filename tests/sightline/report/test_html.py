@@ -70,7 +70,8 @@ def test_all_that_the_run_holds_is_shown(page):
         "75.0 to 85.0",
         "0.50 0.12 0.10 to 0.20 75 10",
         "plain seen by layer 1 head 0",
-        "0.62 plain",  # of the table of pointing
+        "plain layer 1 attention head 0 12 0.62 – 0.25 0.38 0.25 – –",
+        "plain attention pointing uniform map 0.25 0.12 to 0.50 2 12 9",
     ):
         assert words in told, words
     assert [tag for tag, _ in page.elements].count("video") == 1
