@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sightline.report.page.blocks import Column, Matrix, Missing, Section, Table
+from sightline.report.page.blocks import Column, Folded, Matrix, Missing, Section, Table
 from sightline.report.page.numbers import fixed
 from sightline.report.page.run_results import RunResults
 
 MOST_CONFUSED = 5
+MOST_CLASSES = 25
+"""A larger confusion matrix is folded, and the classes that are recognised least are listed instead."""
+HARDEST = 10
 
 
 def confusion_section(run: RunResults) -> Section:
@@ -33,7 +36,11 @@ def confusion_section(run: RunResults) -> Section:
         "Confusion matrix: each row holds the clips of one class, each column what the model took them for; the "
         f"diagonal is right. Colour is the share of the row. From {source}."
     )
-    section.blocks.append(Matrix(names, counts.tolist(), shares.round(3).tolist(), caption))
+    matrix = Matrix(names, counts.tolist(), shares.round(3).tolist(), caption)
+    if len(names) <= MOST_CLASSES:
+        section.blocks.append(matrix)
+    else:
+        section.blocks += [_hardest(names, counts), Folded(f"Confusion matrix of all {len(names)} classes", [matrix])]
     confused = _most_confused(names, counts, shares)
     if confused is not None:
         section.blocks.append(confused)
@@ -66,6 +73,16 @@ def _read_counts(run: RunResults, path: Path) -> tuple[list[str], NDArray[np.int
             f"{run.command('test')}"
         )
     return names, frame.to_numpy(dtype=np.int64), f"tables/{path.name}"
+
+
+def _hardest(names: list[str], counts: NDArray[np.int64]) -> Table:
+    """List the classes of which the smallest share is right; those without test clips are left out."""
+    totals, right = counts.sum(axis=1), np.diag(counts)
+    present = np.flatnonzero(totals)
+    order = present[np.argsort(right[present] / totals[present], kind="stable")][:HARDEST]
+    rows = [[names[i], fixed(totals[i], 0), fixed(100 * right[i] / totals[i], 1)] for i in order]
+    columns = [Column("class"), Column("clips", True), Column("right %", True)]
+    return Table(columns, rows, f"The {len(rows)} classes of {len(present)} that are recognised least.")
 
 
 def _most_confused(names: list[str], counts: NDArray[np.int64], shares: NDArray[np.float64]) -> Table | None:

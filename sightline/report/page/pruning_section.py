@@ -75,7 +75,7 @@ def _table(frame: pd.DataFrame) -> Table:
         Column("removes"): ["" if mode == "none" else mode for mode in frame["mode"]],
         Column("k", True): [str(k) for k in frame["k"]],
         Column("removed layers"): [removed_units(row) for row in frame.itertuples(index=False)],
-        Column("top-1 %", True): [fixed(value, 1) for value in frame["top1"]],
+        Column("top‑1 %", True): [fixed(value, 1) for value in frame["top1"]],
         Column("95 % interval", True): _intervals(frame),
         Column("mean class %", True, "Mean over classes of the share that is right"): [
             fixed(value, 1) for value in frame["mean_class_acc"]
