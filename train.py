@@ -3,11 +3,13 @@
 python train.py fit --config configs/demo.yaml
 python train.py ablate --run runs/demo --split test
 python train.py prune --run runs/demo
+python train.py explain --run runs/demo
 python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
 python train.py predict --exported runs/demo/pruned/relevance-r-lowest-k2 --video a.mp4 b.mp4
 python train.py check-data --config configs/demo.yaml
 python train.py preview --config configs/demo.yaml
 python train.py report --run runs/demo
+python train.py compare --runs runs/seed0 runs/seed1 runs/seed2 --out runs/comparison
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks import (
     HeadAblation,
     LayerAblation,
+    PointingGame,
     PrunedCheckpoints,
     RelevanceBoxplots,
     RunCheckpoint,
@@ -47,6 +50,7 @@ from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from sightline.provenance import record_command
 from sightline.relevance.race_job import RaceSettings
+from sightline.report.compare import compare_runs
 from sightline.run_folder import (
     VARIABLE,
     claim_run_folder,
@@ -61,6 +65,7 @@ from sightline.run_folder import (
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
+    "explain": [PointingGame],
 }
 # Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
 DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {
@@ -113,6 +118,23 @@ class RunTrainer(L.Trainer):
         """
         self._analyse("prune", model, datamodule, ckpt_path, "train")
 
+    def explain(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "test",
+    ) -> None:
+        """Show and measure what the heads of a trained model look at.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips to look at.
+        """
+        self._analyse("explain", model, datamodule, ckpt_path, split)
+
     def _analyse(
         self,
         command: str,
@@ -156,7 +178,7 @@ class RunCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands and the arguments that are not options."""
         standard = {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items()}
-        return {**standard, "ablate": {"model", "datamodule"}, "prune": {"model", "datamodule"}}
+        return {**standard, **{name: {"model", "datamodule"} for name in DEFAULT_ANALYSES}}
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Add the commands on data alone; what a run's configuration says beyond the data does not matter to them."""
@@ -184,6 +206,11 @@ class RunCLI(LightningCLI):
             self._subcommand_parsers[name] = command
         # Listed here, but run by `main`, as it needs no configuration.
         subcommands.add_subcommand("report", self.init_parser(), help=(report.__doc__ or "").partition("\n")[0])
+        compare = self.init_parser(description=compare_runs.__doc__.partition("Args:")[0])  # type: ignore[union-attr]
+        compare.add_argument("--runs", type=str, nargs="+", required=True, help="Folders of finished runs.")
+        compare.add_function_arguments(compare_runs, as_group=False, skip={"runs"})
+        subcommands.add_subcommand("compare", compare, help="Compare the pruned models of several runs.")
+        self._subcommand_parsers["compare"] = compare
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run is besides model, data and trainer."""
@@ -201,6 +228,9 @@ class RunCLI(LightningCLI):
         """Let ``--run`` of a finished run stand for its configuration; a command on data alone runs here, and ends."""
         self.given = list(sys.argv[1:] if args is None else args)
         self.config = parser.parse_args(expand_run(self.given))
+        if self.config.subcommand == "compare":
+            compare_runs(self.config.compare.runs, self.config.compare.out)
+            sys.exit(0)
         if self.config.subcommand in DATA_COMMANDS:
             sys.exit(self._run_on_data(self.config.subcommand))
 

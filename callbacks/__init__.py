@@ -2,7 +2,9 @@
 
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.gradient_screening import GradientScreening
+from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
+from callbacks.recovered_model import RecoveredModel
 from callbacks.relevance_boxplots import RelevanceBoxplots
 from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
@@ -13,7 +15,9 @@ __all__ = [
     "GradientScreening",
     "HeadAblation",
     "LayerAblation",
+    "PointingGame",
     "PrunedCheckpoints",
+    "RecoveredModel",
     "RelevanceBoxplots",
     "Report",
     "RunCheckpoint",

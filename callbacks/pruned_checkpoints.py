@@ -26,7 +26,8 @@ from sightline.pruning.plan import PruningPlan, unpruned_plan
 from sightline.pruning.programs import check_programs
 from sightline.pruning.targets import Targets
 from sightline.pruning.testing import accuracy, predict_split
-from sightline.report.files import save_figure
+from sightline.report.files import replacing, save_figure
+from sightline.report.outcomes import accuracy_by, read_outcomes
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
 from sightline.report.pruning_table import (
     PruningRow,
@@ -57,6 +58,7 @@ class PrunedCheckpoints(Analysis):
         targets: Targets | None = None,
         heads: list[float] | None = None,
         heads_without_layers: list[int] | None = None,
+        scores: list[Score] | None = None,
         batch_size: int | None = None,
         latency_batch: int = 8,
         latency_repeats: int = 20,
@@ -78,6 +80,8 @@ class PrunedCheckpoints(Analysis):
                 validation top-1, max_gmacs, max_latency_ms on this device); see tables/targets.csv.
             heads: Numbers of heads to remove, or below 1 shares of all heads, one model each, by the heads' own table.
             heads_without_layers: Numbers of layers; each of `heads` is also removed from the models that lack so many.
+            scores: Further scores by which relevance ranks, to compare what each keeps; greedy, targets and heads go by
+                `score` alone.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
@@ -90,6 +94,7 @@ class PrunedCheckpoints(Analysis):
             depths=depths if depths is not None else [] if only_other else [1, 2, 3],
             modes=modes or ["lowest", "highest"],
             score=score,
+            scores=scores or [],
             methods=methods or ["relevance"],
             random_seeds=random_seeds or [0, 1, 2],
             targets=targets,
@@ -229,11 +234,26 @@ class PrunedCheckpoints(Analysis):
                 kept.append(row)
         return kept
 
+    def _by_class_and_subject(self, context: Context, models: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Write pruning_by_class.csv and pruning_by_subject.csv, and return them under their names in W&B."""
+        names, tables = context.data.class_names, context.folder / "tables"
+        class_of = {clip.sample_id: names[clip.label] for clip in context.data.clips("test")}
+        outcomes = read_outcomes(models["plan_id"], tables / "predictions", class_of)
+        found = {
+            "class": accuracy_by(outcomes, models, "class"),
+            "subject": accuracy_by(outcomes, models, "group"),
+        }
+        for key, table in found.items():
+            with replacing(tables / f"pruning_by_{key}.csv") as temporary:
+                table.to_csv(temporary, index=False, float_format="%.6g")
+        return {f"pruning/by_{key}": table for key, table in found.items()}
+
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
         path = context.folder / "tables" / "pruning.csv"
         write_pruning_table([*rows, *self._earlier_rows(context, path, {row.plan_id for row in rows})], path)
         frame = read_pruning_table(path)
         path.with_suffix(".md").write_text(pruning_table_markdown(frame) + "\n")
+        log_to_wandb(context.loggers, self._by_class_and_subject(context, frame))
         labels = [clip.label for clip in context.data.clips("test")]
         majority = 100 * max(labels.count(label) for label in set(labels)) / len(labels)
         figures = {

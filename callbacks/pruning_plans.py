@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -63,6 +64,7 @@ class Wishes:
     depths: Sequence[int] = (1, 2, 3)
     modes: Sequence[Mode] = ("lowest", "highest")
     score: Score = "r"
+    scores: Sequence[Score] = ()
     methods: Sequence[Method] = ("relevance",)
     random_seeds: Sequence[int] = (0, 1, 2)
     targets: Targets | None = None
@@ -108,7 +110,8 @@ class PlanChooser:
         choices: list[Choice] = []
         for method in dict.fromkeys(self.wishes.methods):
             if method == "relevance":
-                choices += self._relevance()
+                for score in dict.fromkeys((self.wishes.score, *self.wishes.scores)):
+                    choices += self._together(partial(self._relevance, score))
             elif method == "greedy":
                 choices += self._greedy()
             else:
@@ -140,25 +143,22 @@ class PlanChooser:
             )
         self.wishes.check(self.layers)
 
-    def _relevance(self) -> list[Choice]:
+    def _relevance(self, score: Score) -> list[Choice]:
         """One-shot plans by the mean relevance of every layer."""
-        return self._together(self._relevance_here)
-
-    def _relevance_here(self) -> list[Choice]:
         table, entry = self._ablation("layers")
         wishes, race = self.wishes, entry.get("race")
         removable = [info.index for info in self.layers if info.removable]
         if race is not None:
-            check_race(race, wishes.score, removable, wishes.depths, wishes.modes)
-        order = layer_order(table, wishes.score, race)
-        plans = one_shot_plans(order, self.layers, wishes.depths, wishes.modes, wishes.score)
+            check_race(race, score, removable, wishes.depths, wishes.modes)
+        order = layer_order(table, score, race)
+        plans = one_shot_plans(order, self.layers, wishes.depths, wishes.modes, score)
         if self.context.ranks.rank == 0:
-            ranking = rank_units(table, wishes.score, race)
+            ranking = rank_units(table, score, race)
             ranking = ranking[ranking["layer"].isin(removable)]
             for gap in cut_gaps(ranking, wishes.depths, wishes.modes, entry["noise_floor"]):
                 if not gap.clear:
                     log.warning(gap.warning)
-        means = _by_name(layer_means(table, wishes.score, race))
+        means = _by_name(layer_means(table, score, race))
         return [Choice(plan, means, entry) for plan in plans]
 
     def _target(self, targets: Targets) -> list[Choice]:

@@ -1,4 +1,7 @@
-"""After the ablation: one box per layer (the thesis' figure 5.1) and one per head, and the statistics behind them."""
+"""After the ablation: one box per layer (the thesis' figure 5.1) and one per head, and the statistics behind them.
+
+Which heads are most relevant, to what and at which depth, is chosen here too (the thesis' table 5.4).
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,39 @@ import pandas as pd
 
 from callbacks.analysis import Analysis, Context
 from callbacks.logging_results import log_to_wandb
+from sightline.relevance.heads import default_ends
 from sightline.relevance.statistics import interval_note
 from sightline.relevance.table import KINDS, read_manifest, read_scores
 from sightline.report.boxplots import head_boxplot, layer_boxplot
 from sightline.report.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
 from sightline.report.files import save_figure
+from sightline.report.head_tables import head_tables, write_head_tables
 from sightline.report.relevance_tables import relevance_tables, write_relevance_tables
 
 
 class RelevanceBoxplots(Analysis):
-    """Draws and summarises the scores: figures/relevance_*, tables/relevance_*, tables/stability_*; the same in W&B."""
+    """Draws and summarises the scores: figures/relevance_*, tables/{relevance,stability,*_heads}_*; the same in W&B."""
 
     command: ClassVar[str] = "ablate"
 
-    def __init__(self, scores: list[Literal["r", "jsd", "dprob"]] | None = None) -> None:
-        """Set up the figures.
+    def __init__(
+        self,
+        scores: list[Literal["r", "jsd", "dprob"]] | None = None,
+        early_layers: int | None = None,
+        deep_layers: int | None = None,
+        specialised_layers: int = 2,
+    ) -> None:
+        """Set up the figures and the choice of heads.
 
         Args:
             scores: Which scores to draw and to summarise; r if not given.
+            early_layers: How many of the first layers count as early; by default 1 of a TimeSformer, 2 of the others.
+            deep_layers: How many of the last layers count as deep, likewise.
+            specialised_layers: How many of the last layers the specialised head of every class is chosen from.
         """
         self.scores = scores or ["r"]
+        self.early_layers, self.deep_layers = early_layers, deep_layers
+        self.specialised_layers = specialised_layers
 
     def analyse(self, context: Context) -> None:
         context.ranks.together(lambda: self._draw(context), only_first=True)
@@ -57,3 +73,20 @@ class RelevanceBoxplots(Analysis):
             context.loggers, {f"relevance_{context.split}_{kind}/{name}": frame for name, frame in tables.items()}
         )
         print(f"Wrote {', '.join(map(str, paths))}. {interval_note(table['group'].nunique(), race is not None)}")
+        if kind == "heads":
+            self._choose_heads(context, table, entry["class_names"], raced=race is not None)
+
+    def _choose_heads(self, context: Context, table: pd.DataFrame, class_names: list[str], raced: bool) -> None:
+        ends = default_ends(context.backbone.family, table["layer"].nunique())
+        early = ends if self.early_layers is None else self.early_layers
+        deep = ends if self.deep_layers is None else self.deep_layers
+        # Heads of a race saw different samples: what earlier scores chose goes, and nothing takes its place.
+        tables = {} if raced else head_tables(table, self.scores, class_names, early, deep, self.specialised_layers)
+        paths = write_head_tables(tables, context.folder / "tables", context.split)
+        if not tables:
+            print("Chose no heads: the table is of a race.")
+            return
+        # One row per sample is more than anyone reads in W&B; it is on disk.
+        shown = {name: frame for name, frame in tables.items() if name != "extreme_by_sample"}
+        log_to_wandb(context.loggers, {f"heads_{context.split}/{name}": frame for name, frame in shown.items()})
+        print(f"Chose heads: {', '.join(map(str, paths))}")

@@ -57,6 +57,7 @@ def _steering(take: Take) -> None:
 @program("glovebox")
 def _glovebox(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     pose.glovebox = np.clip(on * 2.5 - 1.2, 0, 1)
     search = take.rhythm(1.2, 2.4)
     inside = xy(0.035 * np.sin(2 * np.pi * search), 0.022 * np.cos(4 * np.pi * search))
@@ -70,6 +71,7 @@ def _glovebox(take: Take) -> None:
 @program("adjust-radio")
 def _radio(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     press = take.rhythm(1.6, 3.0)
     knob = RADIO + xy(take.uniform(-0.01, 0.035), -0.005)
     dab = xy(0.022 * np.sin(np.pi * press), -0.026 * cycle(press))
@@ -84,6 +86,7 @@ def _radio(take: Take) -> None:
 @program("adjust-rear-mirror")
 def _rear_mirror(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     tilt = np.sin(2 * np.pi * take.rhythm(1.0, 2.2))
     pose.mirror = 0.24 * tilt * on
     grip = MIRROR + xy(0.085 + 0 * tilt, 0.055 + 0.03 * tilt)
@@ -96,6 +99,7 @@ def _rear_mirror(take: Take) -> None:
 @program("adjust-side-mirror")
 def _side_mirror(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     nudge = take.rhythm(1.4, 2.6)
     pose.side_mirror = on * np.sin(2 * np.pi * nudge)
     press = xy(0.024 * np.sin(2 * np.pi * nudge), -0.012 * cycle(2 * nudge))
@@ -111,6 +115,7 @@ def _sunblinds(take: Take) -> None:
     side = "right" if take.chance(0.5) else "left"
     out = -1 if side == "right" else 1
     on = take.hold()
+    pose.acting = on
     down = cycle(take.rhythm(0.8, 1.5))
     pose.visor = down if take.chance(0.5) else down * on
     edge = VISOR + xy(out * 0.10 + 0 * down, -0.02 + 0.115 * pose.visor)
@@ -122,6 +127,7 @@ def _sunblinds(take: Take) -> None:
 @program("switch-gear")
 def _switch_gear(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     shift = take.rhythm(1.0, 2.0)
     pose.gear = on[:, None] * xy(0.028 * np.sin(np.pi * shift), 0.045 * np.sin(2 * np.pi * shift) - 0.03)
     take.move("right", on, GEAR + pose.gear + xy(0.0, -0.012), grip=0.95, size=1.1)
@@ -136,6 +142,7 @@ def _seatbelt(take: Take) -> None:
     t = take.u if take.chance(0.65) else 1 - take.u
     start = take.uniform(-0.1, 0.08)
     grab, pull, leave = (smooth((t - start - s) / w) for s, w in ((0.0, 0.2), (0.26, 0.42), (0.78, 0.3)))
+    pose.acting = grab * (1 - leave)
     take.move("left", grab, BELT_ANCHOR + xy(-0.005, 0.06), grip=0.8)
     take.move("left", pull, BELT_BUCKLE + xy(0.0, -0.02), grip=0.9, size=1.1)
     take.move("right", pull * (1 - leave), BELT_BUCKLE + xy(-0.05, -0.005), grip=0.6)

@@ -11,6 +11,7 @@ from datamodules.cabin_take import Take, cycle, program, smooth
 @program("texting-on-phone")
 def _texting(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     side = "right" if take.chance(0.8) else "left"
     out = -1 if side == "right" else 1
     thumb = xy(0.006 * np.sin(2 * np.pi * take.rhythm(4, 6)), 0.008 * np.sin(2 * np.pi * take.rhythm(3, 5)))
@@ -72,12 +73,14 @@ def _cough(take: Take) -> None:
     if variant == "yawn":
         peak = take.uniform(0.4, 0.6)
         wide = smooth(1.35 - np.abs(take.u - peak) / 0.3)
+        pose.acting = wide
         pose.mouth, pose.lids = wide, np.maximum(pose.lids, wide)
         take.look(wide, pitch=-0.4, roll=0.08 * out)
         take.move(side, smooth(wide * 1.4 - 0.25), pose.face(0.03 * out, 0.085) + xy(0.03 * out, 0.055), grip=0.0)
     else:
         beat = take.rhythm(2.2, 3.3) if variant == "cough" else take.rhythm(1.1, 1.6)
         jerk = cycle(beat) ** 3 * on
+        pose.acting = on
         pose.lids = np.maximum(pose.lids, np.clip(jerk * 2, 0, 1))
         pose.mouth = np.clip(0.2 * on + jerk, 0, 1)
         if variant == "sneeze":
@@ -93,6 +96,7 @@ def _cough(take: Take) -> None:
 @program("talking-on-phone")
 def _phone_call(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     side = "right" if take.chance(0.6) else "left"
     out = -1 if side == "right" else 1
     talk = cycle(take.rhythm(1.8, 3.2))
@@ -112,6 +116,7 @@ def _sunglasses(take: Take) -> None:
     t = take.u if take.chance(0.6) else 1 - take.u
     start = take.uniform(0.0, 0.15)
     fetch, put, leave = (smooth((t - start - s) / 0.26) for s in (0.0, 0.26, 0.58))
+    pose.acting = fetch * (1 - leave)
     side = "right" if take.chance(0.6) else "left"
     out = -1 if side == "right" else 1
     hinge = pose.face(out * 0.07, -0.012) + xy(out * 0.03, 0.01)
@@ -154,6 +159,7 @@ def _eating(take: Take) -> None:
 @program("read-paper")
 def _paper(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     scan = take.rhythm(1.2, 2.4)
     centre = take.near(0.56, 0.66, 0.02) + xy(take.wander(0.012), take.wander(0.016))
     turn = np.clip(np.sin(2 * np.pi * take.rhythm(0.5, 0.9)) * 3 - 2, 0, 1)  # turning a page
@@ -174,6 +180,7 @@ def _reach(take: Take) -> None:
     t = take.u if take.chance(0.7) else 1 - take.u
     start = take.uniform(-0.1, 0.1)
     out_, back = smooth((t - start) / 0.34), smooth((t - start - 0.5) / 0.36)
+    pose.acting = out_ * (1 - back)
     seat = PASSENGER_SEAT + take.rng.uniform([-0.03, -0.03], [0.03, 0.05])
     grope = xy(take.wander(0.02), take.wander(0.02))
     take.move("right", out_, seat + grope, grip=0.4, size=1.0)
@@ -191,6 +198,7 @@ def _reach(take: Take) -> None:
 @program("blow-nose")
 def _blow_nose(take: Take) -> None:
     pose, on = take.pose, take.hold()
+    pose.acting = on
     puff = cycle(take.rhythm(1.4, 2.6))
     wipe = 0.016 * np.sin(2 * np.pi * take.rhythm(1.2, 2.4))
     take.look(on, pitch=0.25)

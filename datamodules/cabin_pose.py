@@ -146,6 +146,7 @@ class Pose:
     """The whole state of a clip over time; an action is a function that fills it in.
 
     Attributes:
+        acting: (T,) how far the action is under way: 0 before and after it, 1 during it. It is not drawn.
         key: Name of the key object of the action, one that drawing tracks (``phone``, ``wheel``, ``mouth``...).
         lean: (T, 2) shift of the shoulders.
         twist: (T,) tilt of the line of the shoulders.
@@ -180,6 +181,7 @@ class Pose:
     frames: int
     key: str = "wheel"
     props: list[Prop] = field(default_factory=list)
+    acting: Track = field(init=False)
     lean: Track = field(init=False)
     twist: Track = field(init=False)
     head: Track = field(init=False)
@@ -227,7 +229,7 @@ class Pose:
             "scenery",
         ):
             setattr(self, name, np.zeros(self.frames))
-        for name in ("right_size", "left_size", "right_grip", "left_grip", "belt"):
+        for name in ("acting", "right_size", "left_size", "right_grip", "left_grip", "belt"):
             setattr(self, name, np.ones(self.frames))
         self.radio, self.jacket = np.full(self.frames, 0.4), np.full(self.frames, -1.0)
         self.right, self.left = self.on_wheel("right"), self.on_wheel("left")

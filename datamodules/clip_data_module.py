@@ -25,7 +25,7 @@ from datamodules.decoding import Decoder
 from datamodules.frame_cache import FrameCache
 from datamodules.limit import limit_per_class
 from datamodules.sharding import BalancedSampler, EpochSampler, ShardSampler
-from sightline.types import ClipBatch
+from sightline.types import ClipBatch, ClipTruth
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +144,13 @@ class ClipDataModule(L.LightningDataModule):
         Nothing unless a subclass knows its layout. `check_data` compares the names with the label, without case.
         """
         return {}
+
+    def truth(self, clip: Clip) -> ClipTruth | None:
+        """Where things are in a clip as evaluation sees it, and when its action happens; None where nothing is known.
+
+        A subclass that knows gives it for every clip. `datamodules.boxes` reads annotations of any data from a CSV.
+        """
+        return None
 
     @property
     def can_train(self) -> bool:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from datamodules.boxes import ACTION, in_input
 from datamodules.cabin_actions import ACTIONS
-from datamodules.cabin_files import DONE, Box, CabinSettings, clip_boxes, render_clip, write_cabin
+from datamodules.cabin_files import (
+    DONE,
+    Box,
+    CabinSettings,
+    ClipName,
+    clip_boxes,
+    perform,
+    render_clip,
+    video_name,
+    write_cabin,
+)
 from datamodules.clips import Clip
 from datamodules.driver_clips import DriverClips
+from datamodules.sampling import uniform_indices
+from sightline.types import Box as TruthBox
+from sightline.types import ClipTruth
 
 __all__ = ["ACTIONS", "Box", "CabinSettings", "SyntheticCabin", "clip_boxes", "render_clip", "write_cabin"]
+
+# What things are called by their kind: which hand it is, or which object, depends on the clip.
+_KINDS = {"head": "head", "right_hand": "hand", "left_hand": "hand", "key_object": "object"}
 
 
 class SyntheticCabin(DriverClips):
@@ -77,3 +97,26 @@ class SyntheticCabin(DriverClips):
                 "the Trainer does so by itself."
             )
         return super().read_clips()
+
+    @cached_property
+    def _names(self) -> dict[str, ClipName]:
+        return {video_name(name): name for name in self.cabin.names()}
+
+    @cached_property
+    def _boxes(self) -> dict[str, list[TruthBox]]:
+        """What is visible of head, hands and key object in the rendered frames, by sample_id."""
+        found: dict[str, list[TruthBox]] = {video_name(name): [] for name in self.cabin.names()}
+        columns = ["video", "object", "frame", "x0", "y0", "x1", "y1", "visible"]
+        for row in pq.read_table(self.root / "boxes.parquet", columns=columns).to_pylist():
+            if row["visible"]:
+                edges = (row[edge] for edge in ("x0", "y0", "x1", "y1"))
+                found[row["video"]].append(TruthBox(_KINDS[row["object"]], row["frame"], *edges))
+        return found
+
+    def truth(self, clip: Clip) -> ClipTruth:
+        """The boxes of head, hands and the action's key object, and the frames in which the action is under way."""
+        acting = perform(self.cabin, *self._names[clip.sample_id])[0].acting > 0.5
+        times = [TruthBox(ACTION, int(frame), 0, 0, 0, 0) for frame in acting.nonzero()[0]]
+        boxes = self._boxes[clip.sample_id] + times
+        taken = uniform_indices(self.cabin.frames, self.settings.frames)
+        return in_input(boxes, taken, self.cabin.height, self.cabin.width, self.settings)

@@ -97,6 +97,7 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
     """The timeline as the packets tell it, without decoding any."""
     times: list[float | None] = []
     packets, video_end, file_end = _Packets(), 0.0, 0.0
+    scales: dict[int, float] = {}
     with open_video(path, threads) as (container, stream):
         codec = stream.codec_context.codec.canonical_name
         smallest = _EMPTY_MPEG4_BYTES if codec == "mpeg4" else 0
@@ -107,20 +108,24 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
         frame_s = 1 / float(rate) if rate else 0.04
         with explained(path, lambda: f"{len(packets.stamps)} packets read"):
             for packet in container.demux():
-                stamp = packet.dts if packet.pts is None else packet.pts
+                pts, index = packet.pts, packet.stream.index
+                stamp = packet.dts if pts is None else pts
                 if packet.size == 0 and stamp is None:
                     continue  # PyAV's mark of the end of a stream
-                scale = float(packet.time_base) if packet.time_base else 0.0
+                if index not in scales:  # PyAV makes a fraction of it each time, which would take half of the time
+                    scales[index] = float(packet.time_base) if packet.time_base else 0.0
+                scale = scales[index]
                 time = None if stamp is None else stamp * scale
                 stops = 0.0 if time is None else time + ((packet.duration or 0) * scale or frame_s)
                 file_end = max(file_end, stops)
-                if packet.stream.index == stream.index:
-                    packets.stamps.append(packet.pts)
+                if index == stream.index:
+                    is_cut = packet.is_discard  # an edit list cuts these frames off
+                    packets.stamps.append(pts)
                     packets.is_key.append(packet.is_keyframe)
-                    packets.is_cut.append(packet.is_discard)  # an edit list cuts these frames off
+                    packets.is_cut.append(is_cut)
                     packets.one_frame_each &= packet.size > smallest
                     video_end = max(video_end, stops)
-                    if not packet.is_discard:
+                    if not is_cut:
                         times.append(time)
     timeline = _timeline(times, video_end, frame_s, path)
     # Nor does it say so where frames come in another order, and yet the packets' stamps only rise.

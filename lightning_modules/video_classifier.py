@@ -171,12 +171,16 @@ class VideoClassifier(L.LightningModule):
             # Nothing could be read and nothing put in its place. Other ranks wait for gradients, so give them zeros.
             return torch.stack([p.sum() for p in self.backbone.parameters()]).sum() * 0
         logits = self(batch["clip"])
-        loss = self.loss(logits, batch["label"])
+        loss = self.training_loss(logits, batch)
         self.train_loss.update(loss.detach(), len(logits))
         self.train_top1.update(logits.detach(), batch["label"])
         metrics = {"train/loss": self.train_loss, "train/top1": self.train_top1}
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))  # type: ignore[arg-type]
         return loss
+
+    def training_loss(self, logits: Tensor, batch: ClipBatch) -> Tensor:
+        """Return the loss of a batch's logits (B, classes)."""
+        return self.loss(logits, batch["label"])
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         self._evaluate(batch, self.val_metrics, self.val_loss)

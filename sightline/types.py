@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -87,6 +87,39 @@ class ClipBatch(TypedDict):
     group: list[str]
     seed: list[int]
     unreadable: list[tuple[str, str]]
+
+
+class Box(NamedTuple):
+    """Where something is in one frame of a clip; pixel (0, 0) covers [0, 1) x [0, 1).
+
+    Attributes:
+        name: What it is, e.g. ``hand``; several things may have one name.
+        frame: Index of the frame.
+        x0: Left edge in pixels.
+        y0: Upper edge.
+        x1: Right edge.
+        y1: Lower edge.
+    """
+
+    name: str
+    frame: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class ClipTruth:
+    """What is known of a clip, in the frames and pixels of a model's input.
+
+    Attributes:
+        boxes: Where things are; what has no box in a frame is not to be seen there.
+        acting: Whether the clip's action is under way, by frame; empty where that is not known.
+    """
+
+    boxes: tuple[Box, ...] = ()
+    acting: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
         "sightline.provenance",
         "sightline.backbones",
         "sightline.relevance",
+        "sightline.explain",
         "sightline.pruning",
     },
     "datamodules": {"sightline.types"},

@@ -1,5 +1,6 @@
 """The command line, in process (starting it anew costs ten seconds each time)."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ import yaml
 
 import train
 from lightning_modules import VideoClassifier
-from sightline.pruning import export_model
+from sightline.backbones import build_backbone
+from sightline.pruning import PruningPlan, export_model, load_exported
 from sightline.run_folder import VARIABLE
 from tests.datamodules.video_files import write_video
 
@@ -93,6 +95,26 @@ def test_the_table_tells_of_every_model(finished_run: Path):
         predictions = pd.read_csv(finished_run / "tables/predictions" / f"{plan}.csv")
         top1 = 100 * (predictions["label"] == predictions["predicted"]).mean()
         assert top1 == pytest.approx(table.set_index("plan_id").loc[plan, "top1"])
+
+
+def test_the_table_is_also_there_by_class_and_subject(finished_run: Path):
+    table = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
+    for key, column in (("class", "class"), ("subject", "group")):
+        parts = pd.read_csv(finished_run / f"tables/pruning_by_{key}.csv")
+        for plan, own in parts.groupby("plan_id"):
+            assert (own["clips"] * own["top1"]).sum() / own["clips"].sum() == pytest.approx(table.loc[plan, "top1"])
+        assert parts.groupby("plan_id")[column].nunique().gt(0).all()
+        assert set(parts["plan_id"]) == set(table.index)
+
+
+def test_runs_are_compared(finished_run: Path, tmp_path: Path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.main(["compare", "--runs", str(finished_run), "--out", str(tmp_path / "comparison")])
+    assert ended.value.code == 0
+    assert (tmp_path / "comparison/accuracy_against_cost.png").exists()
+    assert "## Accuracy and cost" in capsys.readouterr().out
+    told = error_of(capsys, "compare", "--runs", str(tmp_path / "none"), "--out", str(tmp_path / "x"))
+    assert "no run with tested models" in told
 
 
 def test_a_pruned_checkpoint_can_be_tested(finished_run: Path):
@@ -367,6 +389,62 @@ def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
     assert "splits.csv" in told
 
 
+def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    train.main(["explain", "--run", str(run)])
+    assert "Spearman" in capsys.readouterr().out
+    table = pd.read_csv(run / "tables/pointing_test.csv")
+    heads = pd.read_parquet(run / "relevance/train/heads.parquet")[["layer", "site", "head"]].drop_duplicates()
+    shown = table[table["target"] == "head"]
+    assert set(shown[["layer", "site", "head"]].itertuples(index=False, name=None)) == set(
+        heads.itertuples(index=False, name=None)
+    )
+    assert shown["pointing"].between(0, 1).all()
+    assert shown["pointing"].nunique() > 1
+
+
+def export_demo(folder: Path, names: list[str]) -> Path:
+    """Export the demo's Video Swin without three layers, untrained."""
+    options = {"frames": 8, "size": 64}
+    backbone = build_backbone("video_swin_demo", len(names), options).without((1, 2, 5))
+    backbone.set_record(dataclasses.replace(backbone.record, class_names=tuple(names)))
+    plan = PruningPlan("relevance", "r", "lowest", 3, (1, 2, 5))
+    return export_model(
+        backbone, folder, name="video_swin_demo", options=options, plan=plan, provenance={}, sampling={}
+    )
+
+
+def test_a_pruned_model_is_recovered(finished_run: Path, tiny_config: Path, tmp_path: Path):
+    config = yaml.safe_load(tiny_config.read_text())
+    student = finished_run / "pruned/relevance-r-lowest-k3"
+    config["model"] = {
+        "class_path": "lightning_modules.RecoveringClassifier",
+        "init_args": {
+            "student": str(student), "teacher": str(finished_run / "checkpoints/best.ckpt"),
+            "optimizer": "adamw", "learning_rate": 0.001,
+        },
+    }  # fmt: skip
+    config["trainer"] |= {"max_epochs": 1, "callbacks": [{"class_path": "callbacks.RecoveredModel"}]}
+    path = tmp_path / "recovery.yaml"
+    path.write_text(yaml.safe_dump(config))
+    run = tmp_path / "recovered"
+    train.main(["fit", "--config", str(path), "--run", str(run)])
+    table = pd.read_csv(run / "tables/recovery.csv").set_index("model")
+    before = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
+    assert table.loc["full", "top1"] == before.loc["relevance-r-none-k0", "top1"]
+    assert table.loc["pruned", "top1"] == before.loc["relevance-r-lowest-k3", "top1"]
+    assert table.loc["recovered", "params"] == table.loc["pruned", "params"] < table.loc["full", "params"]
+    old, new = load_exported(student), load_exported(run / "pruned/relevance-r-lowest-k3")
+    assert old.layers == new.layers
+    assert any(not torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+    assert not any(
+        "teacher" in key for key in torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    )
+    train.main(["test", "--run", str(run)])
+    assert (run / "tables/test.csv").is_file()
+
+
 @pytest.mark.parametrize(
     "path", sorted((Path(train.__file__).parent / "configs").rglob("*.yaml")), ids=lambda p: p.stem
 )
@@ -386,8 +464,12 @@ def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_pat
     for data in ("UCF101", "DriverClips", "DriveAndAct"):
         monkeypatch.setattr(f"datamodules.{data}.class_names", [f"class{i}" for i in range(12)], raising=False)
         monkeypatch.setattr(f"datamodules.{data}.num_classes", 12, raising=False)
+    more = []
+    if path.stem == "recovery":  # which starts from what a run left
+        names = yaml.safe_load(text)["data"]["init_args"]["actions"]
+        more = ["--model.student", str(export_demo(tmp_path / "student", names))]
     train.main(["fit", "--config", str(path), "--wandb.mode", "disabled", "--trainer.accelerator", "cpu",
-                "--trainer.devices", "1"])  # fmt: skip
+                "--trainer.devices", "1", *more])  # fmt: skip
     model, data, _ = built[0]
     assert model.backbone.input_spec.frames == data.frames
     assert model.hparams["num_classes"] == data.num_classes

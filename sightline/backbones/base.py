@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.backbones.layout import AttentionLayout
 from sightline.backbones.state import TokenState
 from sightline.types import InputSpec, LayerInfo, ModelRecord, Site, Unit
 
@@ -74,11 +75,13 @@ class Observation:
         attention: Softmax weights, (B, groups, h, queries, keys); a group is a window, a frame or a place, and 1
             where attention is joint.
         keys: (B, groups, h, keys, d).
+        layout: Where these keys lie in the clip; comes with attention and keys.
     """
 
     heads: Tensor | None = None
     attention: Tensor | None = None
     keys: Tensor | None = None
+    layout: AttentionLayout | None = None
 
 
 @dataclass
@@ -133,6 +136,10 @@ class Layer(nn.Module, ABC):
         """Return the state after the MLP and its residual connection."""
 
     @abstractmethod
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """Return where the keys of a site lie, and which queries a map reads, from the state before it."""
+
+    @abstractmethod
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         """Delete the parameters of the heads at these positions of the site."""
 
@@ -175,6 +182,8 @@ class Layer(nn.Module, ABC):
                 attended = attended.gated(gate)
             if observer is not None and observer.heads:
                 observer.site(self.index, site.name).heads = attended.heads
+            if observer is not None and (observer.attention or observer.keys):
+                observer.site(self.index, site.name).layout = self.layout(state, site.name)
             state = self.project(state, site.name, attended)
         return self.mlp_step(state)
 
@@ -189,11 +198,14 @@ class Backbone(nn.Module, ABC):
         depth: Number of layers it was built with. Layer indices are always the original ones, 0..depth-1.
         record: Normalisation, class names and origin of the weights.
         reads_class_tokens: Whether `classify` reads class tokens alone.
+        square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
+            the attention of several layers can be multiplied.
     """
 
     family: str
     config: Any
     reads_class_tokens: bool = False
+    square_attention: bool = False
     _mean: Tensor
     _std: Tensor
 

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torchvision.ops import MLP, StochasticDepth
 
 from sightline.backbones.base import Attended, Backbone, Layer, Observer
+from sightline.backbones.layout import CLASS_TOKEN, AttentionLayout
 from sightline.backbones.linear import preserve_variance_
 from sightline.backbones.mvit_attention import MultiscaleAttention, layer_norm
 from sightline.backbones.mvit_config import LayerShape, MViTConfig
@@ -148,6 +149,15 @@ class MViTLayer(Layer):
         patches = tokens[:, 1:].reshape(tokens.shape[0], *self.shape.grid, -1).permute(0, 4, 1, 2, 3)
         pooled = F.max_pool3d(patches, kernel, stride, [size // 2 for size in kernel])
         return torch.cat((tokens[:, :1], pooled.flatten(2).transpose(1, 2)), dim=1)
+
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """One group; a map is the class token's row over the pooled keys."""
+        device, key_grid = state.tokens.device, self.shape.key_grid
+        cells = torch.arange(key_grid[0] * key_grid[1] * key_grid[2], device=device)
+        cells = F.pad(cells, (1, 0), value=CLASS_TOKEN)
+        after = self.shape.grid_after
+        weights = F.pad(torch.ones(1, device=device), (0, after[0] * after[1] * after[2]))  # class token, patches
+        return AttentionLayout(key_grid, self.shape.key_cell, cells.view(1, 1, -1), weights.view(1, 1, -1))
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         self.block.attn.remove_heads(positions)

@@ -26,6 +26,7 @@ class LayerShape:
         heads: Attention heads.
         stride_q: Stride of the pooling of queries, which is that of the layer.
         stride_kv: Stride of the pooling of keys and values.
+        cell: Frames, rows and columns of the clip that a cell of ``grid`` stands for.
     """
 
     grid: Size3
@@ -35,6 +36,7 @@ class LayerShape:
     heads: int
     stride_q: Size3
     stride_kv: Size3
+    cell: Size3
 
     @property
     def grid_after(self) -> Size3:
@@ -43,6 +45,11 @@ class LayerShape:
     @property
     def key_grid(self) -> Size3:
         return pooled_size(self.grid, self.stride_kv)
+
+    @property
+    def key_cell(self) -> Size3:
+        """Frames, rows and columns of the clip that a cell of ``key_grid`` stands for."""
+        return _multiplied(self.cell, self.stride_kv)
 
     @property
     def removable(self) -> bool:
@@ -61,6 +68,11 @@ class LayerShape:
 
 def _divided(grid: Size3, stride: Size3, least: int = 0) -> Size3:
     t, h, w = (max(size // step, least) for size, step in zip(grid, stride, strict=True))
+    return t, h, w
+
+
+def _multiplied(size: Size3, stride: Size3) -> Size3:
+    t, h, w = (length * step for length, step in zip(size, stride, strict=True))
     return t, h, w
 
 
@@ -139,7 +151,7 @@ class MViTConfig:
         """Return the sizes of every layer, in order."""
         shapes = []
         grid = nominal = _divided((self.frames, self.size, self.size), self.patch)
-        width, kv = self.width, self.kv_stride
+        width, kv, cell = self.width, self.kv_stride, self.patch
         for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
             for place in range(depth):
                 pools = stage > 0 and place == 0
@@ -147,8 +159,9 @@ class MViTConfig:
                 if pools:
                     kv = _divided(kv, stride, least=1)
                 wider = self.width * 2**stage
-                shapes.append(LayerShape(grid, nominal, width, wider, heads, stride, kv))
+                shapes.append(LayerShape(grid, nominal, width, wider, heads, stride, kv, cell))
                 grid, nominal, width = pooled_size(grid, stride), _divided(nominal, stride), wider
+                cell = _multiplied(cell, stride)
         return shapes
 
     def stage_of_layer(self) -> list[int]:

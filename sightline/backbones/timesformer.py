@@ -31,6 +31,7 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed
 from torch import Tensor, nn
 
 from sightline.backbones.base import Attended, Observer
+from sightline.backbones.layout import CLASS_TOKEN, AttentionLayout
 from sightline.backbones.merged_linear import MergedLinear
 from sightline.backbones.state import TokenState
 from sightline.backbones.vit_layers import (
@@ -41,6 +42,7 @@ from sightline.backbones.vit_layers import (
     drop_path_rate,
     layer_norm,
 )
+from sightline.backbones.windows import Size3
 from sightline.types import InputSpec, ModelRecord, Site
 
 TEMPORAL, SPATIAL = "temporal", "spatial"
@@ -88,8 +90,10 @@ class DividedLayer(JointLayer):
     observations are places and frames. The class token leaves the spatial site as the mean over its copies.
     """
 
-    def __init__(self, index: int, width: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
-        super().__init__(index, SelfAttention(width, heads), mlp_ratio, drop_path)
+    def __init__(
+        self, index: int, width: int, heads: int, mlp_ratio: float, drop_path: float, grid: Size3, patch: Size3
+    ) -> None:
+        super().__init__(index, SelfAttention(width, heads), mlp_ratio, drop_path, grid, patch)
         self.temporal_norm1 = layer_norm(width)
         self.temporal_attn = SelfAttention(width, heads)
         self.temporal_fc = nn.Linear(width, width)
@@ -166,6 +170,18 @@ class DividedLayer(JointLayer):
         self._merged.clear()  # not every optimiser's kernel counts a tensor's versions
         return super().train(mode)
 
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """Temporal: a map is the sum over all T queries of a place. Spatial: the class token's row of each frame."""
+        t, s = _frames_and_places(state)
+        cells = torch.arange(t * s, device=state.tokens.device).view(t, s)
+        if site == TEMPORAL:
+            cells = cells.t()
+            weights = torch.ones(s, t, device=cells.device)
+        else:
+            cells = F.pad(cells, (1, 0), value=CLASS_TOKEN)
+            weights = (cells == CLASS_TOKEN).float()
+        return AttentionLayout(self.grid, self.patch, cells.unsqueeze(0), weights.unsqueeze(0))
+
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         (self.temporal_attn if site == TEMPORAL else self.attn).remove_heads(positions)
 
@@ -190,15 +206,17 @@ class TimeSformer(BlockStack):
 
     def __init__(self, config: TimeSformerConfig, record: ModelRecord | None = None) -> None:
         blocks: list[JointLayer] = []
+        side, patch = config.size // config.patch, (1, config.patch, config.patch)
+        grid = (config.frames, side, side)
         for index in range(config.depth):
             rate = drop_path_rate(config.drop_path, index, config.depth)
             if config.attention == "divided":
-                blocks.append(DividedLayer(index, config.width, config.heads, config.mlp_ratio, rate))
+                blocks.append(DividedLayer(index, config.width, config.heads, config.mlp_ratio, rate, grid, patch))
             else:
                 attn = SelfAttention(config.width, config.heads)
-                blocks.append(JointLayer(index, attn, config.mlp_ratio, rate))
+                blocks.append(JointLayer(index, attn, config.mlp_ratio, rate, grid, patch))
         super().__init__(config, InputSpec(config.frames, config.size, config.size), blocks, record)
-        self.side = config.size // config.patch
+        self.side = side
         self.patch_embed = PatchEmbed(config.size, config.patch, 3, config.width)
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, config.width))
         self.time_embed = nn.Parameter(torch.empty(1, config.frames, config.width))

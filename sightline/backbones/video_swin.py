@@ -28,9 +28,17 @@ from torchvision.ops import MLP, StochasticDepth
 
 from sightline.backbones.attention import attention, attention_with_weights
 from sightline.backbones.base import Attended, Backbone, Layer, Observer
+from sightline.backbones.layout import AttentionLayout
 from sightline.backbones.linear import preserve_variance_, smaller_linear
 from sightline.backbones.state import TokenState
-from sightline.backbones.windows import Size3, WindowGeometry, relative_position_index, shift_mask, window_geometry
+from sightline.backbones.windows import (
+    Size3,
+    WindowGeometry,
+    query_shares,
+    relative_position_index,
+    shift_mask,
+    window_geometry,
+)
 from sightline.types import InputSpec, ModelRecord, Site
 
 SITE = "attention"
@@ -136,6 +144,7 @@ class SwinLayer(Layer):
         self.index = index
         self.stage = stage
         self.shift = config.shifted_windows and place % 2 == 1
+        self.cell = (config.patch[0], config.patch[1] * 2**stage, config.patch[2] * 2**stage)
         self.norm1 = layer_norm(width)
         self.attn = WindowAttention(width, config.heads[stage], config.window)
         self.stochastic_depth = StochasticDepth(drop_path, "row")
@@ -184,6 +193,12 @@ class SwinLayer(Layer):
 
     def mlp_step(self, state: TokenState) -> TokenState:
         return state.with_tokens(state.tokens + self.stochastic_depth(self.mlp(self.norm2(state.tokens))))
+
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """Groups are windows; a map is the mean over the queries of each window."""
+        geometry, device = self.geometry(state), state.tokens.device
+        cells, shares = geometry.cells(device), query_shares(geometry, device)
+        return AttentionLayout(geometry.grid, self.cell, cells.unsqueeze(0), shares.unsqueeze(0))
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         attn = self.attn

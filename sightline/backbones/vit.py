@@ -112,18 +112,20 @@ class ViT(BlockStack):
     pos_embed: Tensor
 
     def __init__(self, config: ViTConfig, record: ModelRecord | None = None) -> None:
+        t, h, w = (s // p for s, p in zip((config.frames, config.size, config.size), config.patch, strict=True))
         blocks = [
             JointLayer(
                 index,
                 BiasedQV(config.width, config.heads),
                 config.mlp_ratio,
                 drop_path_rate(config.drop_path, index, config.depth),
+                (t, h, w),
+                config.patch,
             )
             for index in range(config.depth)
         ]
         super().__init__(config, InputSpec(config.frames, config.size, config.size), blocks, record)
         self.patch_embed = TubeEmbed(config.patch, config.width)
-        t, h, w = (s // p for s, p in zip((config.frames, config.size, config.size), config.patch, strict=True))
         self.register_buffer("pos_embed", sinusoid_table(t * h * w, config.width), persistent=False)
         self.fc_norm = layer_norm(config.width)
 

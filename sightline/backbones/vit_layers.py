@@ -28,8 +28,10 @@ from torch import Tensor, nn
 
 from sightline.backbones.attention import attention, attention_with_weights
 from sightline.backbones.base import Attended, Backbone, Layer, Observer
+from sightline.backbones.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
 from sightline.backbones.linear import preserve_variance_, smaller_linear
 from sightline.backbones.state import TokenState
+from sightline.backbones.windows import Size3
 from sightline.types import InputSpec, ModelRecord, Site
 
 JOINT = "attention"
@@ -108,10 +110,13 @@ class JointLayer(Layer):
 
     stage = 0
 
-    def __init__(self, index: int, attn: SelfAttention, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(
+        self, index: int, attn: SelfAttention, mlp_ratio: float, drop_path: float, grid: Size3, patch: Size3
+    ) -> None:
         super().__init__()
         width = attn.proj.out_features
         self.index = index
+        self.grid, self.patch = grid, patch
         self.norm1 = layer_norm(width)
         self.attn = attn
         self.drop_path = DropPath(drop_path)
@@ -141,12 +146,25 @@ class JointLayer(Layer):
     def mlp_step(self, state: TokenState) -> TokenState:
         return state.with_tokens(state.tokens + self.drop_path(self.mlp(self.norm2(state.tokens))))
 
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """One group; a map is the class token's row, or where there is none the mean over all queries."""
+        patches = torch.arange(state.tokens.shape[1] - state.class_tokens, device=state.tokens.device)
+        cells = patches.unsqueeze(0) if state.positions is None else state.positions
+        cells = F.pad(cells, (state.class_tokens, 0), value=CLASS_TOKEN)
+        if state.key_mask is not None:
+            cells = torch.where(state.key_mask, cells, NO_TOKEN)
+        read = cells == CLASS_TOKEN if state.class_tokens else cells != NO_TOKEN
+        weights = read.float() / read.sum(dim=1, keepdim=True)
+        return AttentionLayout(self.grid, self.patch, cells.unsqueeze(1), weights.unsqueeze(1))
+
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         self.attn.remove_heads(positions)
 
 
 class BlockStack(Backbone):
     """A backbone of layers of one width in one stage, named ``blocks.N``, and a linear classifier ``head``."""
+
+    square_attention = True
 
     def __init__(self, config: Any, spec: InputSpec, blocks: Sequence[Layer], record: ModelRecord | None) -> None:
         super().__init__(config, spec, len(blocks), record)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.backbones.layout import NO_TOKEN
+
 Size3 = tuple[int, int, int]
 
 # Added to the logits of pairs that a cyclic shift brought together; the value of the released checkpoints' code.
@@ -75,6 +77,11 @@ class WindowGeometry:
             x = x[:, : self.grid[0], : self.grid[1], : self.grid[2]]
         return x.reshape(b, -1, d)
 
+    def cells(self, device: torch.device) -> Tensor:
+        """Number of the cell at every place of every window, int64 (count, volume); `NO_TOKEN` at padding."""
+        numbers = torch.arange(self.grid[0] * self.grid[1] * self.grid[2], device=device)
+        return self.partition((numbers - NO_TOKEN).view(1, -1, 1)).view(self.count, self.volume) + NO_TOKEN
+
 
 @lru_cache(maxsize=256)
 def window_geometry(grid: Size3, window: Size3, shift: bool) -> WindowGeometry:
@@ -93,6 +100,23 @@ def shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:
     """
     # While a program is exported, tensors have no data; a mask that was kept from then would spoil all later passes.
     return _build_shift_mask(geometry, device) if torch.compiler.is_exporting() else _kept_shift_mask(geometry, device)
+
+
+def query_shares(geometry: WindowGeometry, device: torch.device) -> Tensor:
+    """How much each query counts in the mean over its window, (count, volume): 1 / volume where nothing is padded.
+
+    Padding counts nothing as a query, since nobody reads what it attends to. The cells that may attend to each other
+    count together as much as before, so that uniform attention still reaches every cell alike.
+    """
+    if geometry.padded == geometry.grid:
+        return torch.full((geometry.count, geometry.volume), 1 / geometry.volume, device=device)
+    there = (geometry.cells(device) != NO_TOKEN).float()
+    if geometry.shifted:
+        together = (shift_mask(geometry, device) == 0).float()
+        places, tokens = together.sum(dim=2), torch.matmul(together, there.unsqueeze(2)).squeeze(2)
+    else:
+        places, tokens = torch.full_like(there, geometry.volume), there.sum(dim=1, keepdim=True)
+    return there * places / tokens.clamp(min=1) / geometry.volume
 
 
 def _build_shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:

@@ -51,7 +51,7 @@ class Curve:
     Attributes:
         look: What tells it from the others.
         points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
-        seeds: Number of seeds that a point averages at most; with several, low and high are the extremes over seeds.
+        seeds: Number of seeds or runs that a point averages at most; with several, low and high are the extremes.
         shaded: Whether low and high are drawn.
     """
 
@@ -59,10 +59,6 @@ class Curve:
     points: pd.DataFrame
     seeds: int
     shaded: bool
-
-    @property
-    def label(self) -> str:
-        return self.look.label + (f" ({self.seeds} seeds)" if self.seeds > 1 else "")
 
 
 @styled()
@@ -75,6 +71,8 @@ def accuracy_against_depth(
 ) -> Figure:
     """Draw top-1 accuracy over the number of removed layers, one curve per way of pruning and one panel per backbone.
 
+    Models of several seeds or runs are averaged.
+
     Args:
         frame: A table from `read_pruning_table`; rows without accuracy or with removed heads are left out.
         title: Heading of the figure.
@@ -85,10 +83,10 @@ def accuracy_against_depth(
     for axes, full, curves in panels:
         for curve in curves:
             points = with_start(curve, full)
-            _draw_curve(axes, curve, points["k"], points)
+            _draw_curve(axes, curve, points["k"], points, label=curve_label(curve, curves))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Removed layers")
-        _finish_panel(axes, full, chance, majority)
+    _finish_panels(panels, chance, majority)
     _title(figure, title, [curve for _, _, curves in panels for curve in curves])
     return figure
 
@@ -115,14 +113,14 @@ def accuracy_against_cost(
         scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
         for number, curve in enumerate(curves):
             points = with_start(curve, full).sort_values("macs", kind="stable")
-            _draw_curve(axes, curve, points["macs"] / scale, points)
+            _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
                 _number_points(axes, points[points["k"] > 0], scale, curve.look.colour, above=number % 2 == 0)
         if full is not None:
             axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
         axes.set_xlabel(f"Multiply-adds per clip ({unit})")
-        _finish_panel(axes, full, chance, majority, name_full=False)
+    _finish_panels(panels, chance, majority, name_full=False)
     _title(figure, title, [curve for _, _, curves in panels for curve in curves])
     return figure
 
@@ -151,7 +149,7 @@ def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
     for backbone in kept:
         group = rows[rows["backbone"] == backbone]
         unpruned = group[group["k"] == 0]
-        full = None if unpruned.empty else unpruned.astype({"macs": "float64"}).iloc[0]
+        full = None if unpruned.empty else _points(unpruned).iloc[0]
         found.append((str(backbone), full, list(_curves(group[group["k"] > 0], looks))))
     return found
 
@@ -159,14 +157,19 @@ def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
 def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
     """Make one panel per backbone, with its unpruned model and its curves."""
     found = backbone_curves(frame, axis)
-    figure = new_figure(1.8 + (5.4 if len(found) == 1 else 4.2 * len(found)), 4.0)
-    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    across = 2 if len(found) == 4 else min(len(found), 3)
+    down = -(-len(found) // across)
+    figure = new_figure(1.8 + (5.4 if across == 1 else 4.2 * across), 0.8 + 3.2 * down)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
     panels: list[Panel] = []
-    for axes, (backbone, full, curves) in zip(grid, found, strict=True):
+    for axes in grid.flat[len(found) :]:
+        axes.remove()
+    for axes, (backbone, full, curves) in zip(grid.flat, found, strict=False):
         panels.append((axes, full, curves))
         if len(found) > 1:
             axes.set_title(backbone, loc="left", fontsize=TITLE_SIZE - 1.5)
-    grid[0].set_ylabel("Top-1 accuracy (%)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Top-1 accuracy (%)")
     return figure, panels
 
 
@@ -204,7 +207,7 @@ def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], Look]) -> Iterator[
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:
-    """Average the seeds of each depth; low and high are then the extremes, else the interval of the one model."""
+    """Average the seeds and runs of each depth; low and high are then the extremes, else the one model's interval."""
     records = []
     for k, same in group.groupby("k", sort=True):
         several = len(same) > 1
@@ -219,16 +222,22 @@ def with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
     """Return a curve's points with the unpruned model before them."""
     if full is None:
         return curve.points
-    start = full.rename({"top1_low": "low", "top1_high": "high"})[["k", "macs", "top1", "low", "high"]]
-    if curve.seeds > 1:  # one model has no spread over seeds
+    start = full.copy()
+    if curve.seeds > 1 and start["seeds"] == 1:  # one model has no spread over seeds
         start["low"] = start["high"] = start["top1"]
     return pd.concat([start.to_frame().T, curve.points], ignore_index=True)
 
 
-def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame) -> None:
+def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
+    """Name a curve, with its number of seeds where not all have the same."""
+    same = len({other.seeds for other in curves}) == 1
+    return curve.look.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")
+
+
+def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:
     axes.plot(
         x, points["top1"], color=curve.look.colour, marker=curve.look.marker, linestyle=curve.look.line,
-        markersize=4.5, linewidth=1.5, label=curve.label, zorder=4,
+        markersize=4.5, linewidth=1.5, label=label, zorder=4,
     )  # fmt: skip
     if not curve.shaded:
         return
@@ -240,24 +249,27 @@ def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, 
     offset, side = ((0, 5), "bottom") if above else ((0, -5), "top")
     look: dict[str, Any] = {"ha": "center", "va": side, "fontsize": NOTE_SIZE, "color": colour}
     for macs, top1, k in zip(points["macs"], points["top1"], points["k"], strict=True):
-        axes.annotate(str(k), (macs / scale, top1), offset, textcoords="offset points", **look)
+        axes.annotate(f"{k:.0f}", (macs / scale, top1), offset, textcoords="offset points", **look)
 
 
-def _finish_panel(
-    axes: Axes, full: pd.Series | None, chance: float | None, majority: float | None, name_full: bool = True
+def _finish_panels(
+    panels: Sequence[Panel], chance: float | None, majority: float | None, name_full: bool = True
 ) -> None:
-    if full is not None:
-        label = "unpruned" if name_full else None
-        axes.axhline(full["top1"], color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
-    for level, name, dashes in ((majority, "majority class", (1, 1.5)), (chance, "chance", (3, 1.5, 1, 1.5))):
-        if level is not None:
-            axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, dashes), zorder=1, label=name)
-    finish_axes(axes)
-    lines = [line.get_ydata() for line in axes.lines]
-    lowest = min(float(np.min(np.asarray(line, dtype=float))) for line in lines)
+    for axes, full, _ in panels:
+        if full is not None:
+            label = "unpruned" if name_full else None
+            axes.axhline(full["top1"], color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
+        for level, name, dashes in ((majority, "majority class", (1, 1.5)), (chance, "chance", (3, 1.5, 1, 1.5))):
+            if level is not None:
+                axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, dashes), zorder=1, label=name)
+        finish_axes(axes)
+    # Only now, because panels share their limits, which no longer follow what is drawn once they are set.
+    lines = [np.asarray(line.get_ydata(), dtype=float) for axes, _, _ in panels for line in axes.lines]
+    lowest = min(float(np.min(line)) for line in lines)
+    shared = panels[0][0]
     # Accuracies near 100 % would share a few pixels of an axis from 0; one that starts higher says so by its numbers.
-    axes.set_ylim(bottom=0 if lowest < 40 else None)
-    axes.set_ylim(top=min(102.0, axes.get_ylim()[1]))
+    shared.set_ylim(bottom=0 if lowest < 40 else None)
+    shared.set_ylim(top=min(102.0, shared.get_ylim()[1]))
 
 
 def _title(figure: Figure, title: str, curves: Sequence[Curve]) -> None:
@@ -266,7 +278,7 @@ def _title(figure: Figure, title: str, curves: Sequence[Curve]) -> None:
     single = [curve for curve in curves if curve.shaded and curve.seeds == 1 and curve.points["low"].notna().any()]
     shades = ["95 % interval of one model"] if single else []
     if any(curve.seeds > 1 for curve in curves):
-        shades.append("with several seeds from the lowest to the highest, line at their mean")
+        shades.append("with several seeds or runs from the lowest to the highest, line at their mean")
     note = f"Shaded: {', '.join(shades)}." if shades else ""
     if len(figure.axes) > 1:
         figure.suptitle(title, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sightline.report.files import replacing
+from sightline.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     # At run time this would load torch, which writing a table does not need.
@@ -184,7 +185,10 @@ def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> T
             table.add_row(Text(str(backbone), style="bold"))
         for row in rows.itertuples(index=False):
             cells = (plan_label(row, len(scores) > 1), str(row.mode), str(row.k), removed_units(row), _accuracy(row))
-            costs = (_cost(row.params, row.params_change_pct), _cost(row.macs, row.macs_change_pct))
+            costs = (
+                amount_and_change(row.params, row.params_change_pct),
+                amount_and_change(row.macs, row.macs_change_pct),
+            )
             table.add_row(*(Text(cell) for cell in (*cells, *costs, _number(row.clips_per_s))))
     return table
 
@@ -199,15 +203,12 @@ def pruning_table_markdown(frame: pd.DataFrame) -> str:
         "removed": removed_units,
         "top-1 % (95 %)": _accuracy,
         "mean class %": lambda row: _number(row.mean_class_acc),
-        "parameters": lambda row: _cost(row.params, row.params_change_pct),
-        "multiply-adds": lambda row: _cost(row.macs, row.macs_change_pct),
+        "parameters": lambda row: amount_and_change(row.params, row.params_change_pct),
+        "multiply-adds": lambda row: amount_and_change(row.macs, row.macs_change_pct),
         "ms at batch 1": lambda row: _number(row.latency_ms_b1),
         "clips/s (batch)": lambda row: _number(row.clips_per_s) + ("" if pd.isna(row.batch) else f" ({row.batch})"),
     }
-    numeric = ("k", *list(columns)[5:])
-    lines = [list(columns), ["---:" if name in numeric else "---" for name in columns]]
-    lines += [[cell(row).replace("|", "\\|") for cell in columns.values()] for row in frame.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(frame, columns, ("k", *list(columns)[5:]))
 
 
 def _cell(value: Any, name: str) -> str:
@@ -253,7 +254,8 @@ def _accuracy(row: Any) -> str:
     return "" if pd.isna(row.top1) else f"{row.top1:.1f}{interval}"
 
 
-def _cost(amount: Any, change: Any) -> str:
+def amount_and_change(amount: Any, change: Any) -> str:
+    """Write a count with its unit and its change in percent."""
     if pd.isna(amount):
         return ""
     power = max(power for power in range(5) if power == 0 or amount >= 1000**power)

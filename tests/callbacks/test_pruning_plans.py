@@ -62,6 +62,18 @@ def test_a_gap_below_the_noise_floor_is_warned_of(tmp_path, tiny_swin, caplog):
     assert "The 1 lowest: layer 1 is cut and layer 2 kept for a gap of 1e-09" in record.getMessage()
 
 
+def test_further_scores_have_plans_of_their_own(tmp_path, tiny_swin):
+    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    path = context.relevance_folder / "layers.parquet"
+    table = pd.read_parquet(path)
+    table.assign(jsd=1 - table["r"]).to_parquet(path)
+    plans = {plan.plan_id: plan.removed_layers for plan in plans_of(context, depths=[1], scores=["jsd", "r"])}
+    assert plans == {
+        "relevance-r-lowest-k1": (1,), "relevance-r-highest-k1": (3,),
+        "relevance-jsd-lowest-k1": (3,), "relevance-jsd-highest-k1": (1,),
+    }  # fmt: skip
+
+
 def test_a_race_prunes_what_it_decided_and_nothing_else(tmp_path, tiny_swin):
     values = np.array([[0.3], [0.1], [0.2], [0.6]]) + 0.05 * np.random.default_rng(0).random((4, 300))
     race = Race(4, 300, ks=(1,), modes=("lowest", "highest"))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sightline.report.pruning_figure import Curve, with_start
+from sightline.report.pruning_figure import Curve, curve_label, with_start
 from sightline.report.style import BLUE, GREEN, INK, MUTED, RULE, VERMILLION
 
 COLOURS = (BLUE, VERMILLION, GREEN)
@@ -69,7 +69,7 @@ def accuracy_curves(
         x = _plain(points[axis] / (scale if axis == "macs" else 1))
         if curve.shaded and points["low"].notna().all():
             figure.add_trace(_band(x, points, curve))
-        figure.add_trace(_line(x, points, curve))
+        figure.add_trace(_line(x, points, curve, escape(curve_label(curve, curves))))
     ends = [x for trace in figure.data for x in trace.x]
     for level, name, dash in (
         (None if full is None else full["top1"], "unpruned", "dash"),
@@ -89,13 +89,13 @@ def accuracy_curves(
     return figure
 
 
-def _line(x: list[float], points: pd.DataFrame, curve: Curve) -> go.Scatter:
+def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str) -> go.Scatter:
     return go.Scatter(
-        x=x, y=_plain(points["top1"]), name=escape(curve.label), mode="lines+markers",
+        x=x, y=_plain(points["top1"]), name=label, mode="lines+markers",
         customdata=[[int(k)] for k in points["k"]],
         line={"color": curve.look.colour, "width": 2, "dash": LINES[curve.look.line]},
         marker={"symbol": MARKERS[curve.look.marker], "size": 8},
-        hovertemplate=f"{escape(curve.label)}, %{{customdata[0]}} removed<br>top-1 %{{y:.1f}} %<extra></extra>",
+        hovertemplate=f"{label}, %{{customdata[0]}} removed<br>top-1 %{{y:.1f}} %<extra></extra>",
     )  # fmt: skip
 
 

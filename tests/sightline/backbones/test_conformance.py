@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from sightline.backbones import Attended, Backbone, Observer, TokenState, build_backbone
+from sightline.backbones import CLASS_TOKEN, Attended, Backbone, Observer, TokenState, build_backbone
 from sightline.types import Unit
 from tests.conftest import DEMO_VARIANTS, randomise
 
@@ -218,6 +218,43 @@ def test_fused_and_stepwise_attention_agree_in_every_layer(backbone, clips):
             sums = seen.attention.sum(dim=-1)
             torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)
             assert seen.keys.shape[:4] == (*seen.attention.shape[:3], seen.attention.shape[-1])
+            assert seen.layout is not None
+
+
+@torch.no_grad()
+def test_the_keys_of_every_site_tile_the_clip(backbone, clips):
+    """Their boxes cover every pixel of every frame once; class tokens have none; queries and keys fit the weights."""
+    observer = Observer(attention=True)
+    backbone(clips, observer=observer)
+    spec = backbone.input_spec
+    assert list(observer.sites) == [(index, name) for index, name, _ in every_site(backbone)]
+    for site, seen in observer.sites.items():
+        layout, shape = seen.layout, seen.attention.shape
+        assert layout.cells.shape[1:] == (shape[1], shape[4]), site
+        assert layout.query_weights.shape[1:] == (shape[1], shape[3]), site
+        assert (layout.query_weights >= 0).all()
+        assert (layout.query_weights.flatten(1).sum(dim=1) > 0).all()
+        covered = torch.zeros(spec.frames, spec.height, spec.width, dtype=torch.int)
+        boxes, cells = layout.boxes(spec), layout.cells
+        assert boxes.shape == (*cells.shape, 6)
+        assert (boxes[cells < 0] == 0).all()
+        for t0, t1, y0, y1, x0, x1 in boxes[0].flatten(0, 1).tolist():
+            covered[t0:t1, y0:y1, x0:x1] += 1
+        assert (covered == 1).all(), site
+        patches = cells[0].flatten()[cells[0].flatten() >= 0]
+        assert patches.sort().values.tolist() == list(range(layout.grid[0] * layout.grid[1] * layout.grid[2])), site
+        assert backbone.embed(clips).class_tokens > 0 or CLASS_TOKEN not in cells
+
+
+@torch.no_grad()
+def test_square_attention_is_what_it_says(backbone, clips):
+    """Queries are keys at every site, and the cells of all layers are the same."""
+    observer = Observer(attention=True)
+    backbone(clips, observer=observer)
+    shapes = [seen.attention.shape[3:] for seen in observer.sites.values()]
+    cells = {(seen.layout.grid, seen.layout.cell) for seen in observer.sites.values()}
+    square = all(queries == keys for queries, keys in shapes) and len(cells) == 1
+    assert backbone.square_attention == square
 
 
 def test_observed_quantities_are_differentiable(backbone, clips):

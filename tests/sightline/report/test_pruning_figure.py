@@ -148,3 +148,28 @@ def test_heads_are_drawn_over_cost_alone(frame_of):
     frame = frame_of([*ROWS, *heads])
     assert "lowest, heads" in legend(accuracy_against_cost(frame))
     assert legend(accuracy_against_depth(frame))[:2] == ["lowest", "highest"]
+
+
+def test_panels_share_limits_that_hold_all_of_them(frame_of):
+    better = [
+        dataclasses.replace(row, backbone="vit", top1=row.top1 + 15, top1_low=None, top1_high=None) for row in ROWS
+    ]
+    for draw in (accuracy_against_depth, accuracy_against_cost):
+        figure = draw(frame_of([*ROWS, *better]))
+        assert [axes.get_title(loc="left") for axes in figure.axes] == ["swin", "vit"]
+        for axes in figure.axes:
+            bottom, top = axes.get_ylim()
+            assert bottom == 0
+            assert 95 < top <= 102
+
+
+def test_runs_are_averaged_also_where_nothing_is_removed(frame_of):
+    """Of two runs with 80 and 90 % unpruned, and 78 and 84 % after two cuts, the mean is drawn, the range shaded."""
+    rows = [model("none", 0, top1, plan_id=f"full{top1}") for top1 in (80, 90)]
+    rows += [model("lowest", 2, top1, plan_id=f"cut{top1}") for top1 in (78, 84)]
+    (axes,) = accuracy_against_depth(frame_of(rows)).axes
+    np.testing.assert_allclose(curves(axes)["lowest"], [[0, 85], [2, 81]])
+    assert {*curves(axes)["unpruned"][:, 1]} == {85}
+    (shade,) = axes.collections
+    outline = {tuple(point) for point in shade.get_paths()[0].vertices}
+    assert outline == {(0, 80), (0, 90), (2, 78), (2, 84)}

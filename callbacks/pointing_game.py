@@ -1,0 +1,146 @@
+"""On a finished run: does what each head attends to lie on hands, objects or faces, and in the action's time?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import ClassVar, Literal
+
+import pandas as pd
+from torch import Tensor
+
+from callbacks.analysis import Analysis, Context
+from callbacks.logging_results import log_to_wandb
+from datamodules.boxes import read_boxes, video_truth
+from sightline.backbones import Backbone
+from sightline.explain import maps
+from sightline.explain.pointing_job import point_split
+from sightline.relevance.bootstrap import MIN_GROUPS
+from sightline.relevance.heads import default_ends
+from sightline.relevance.table import read_manifest, read_scores
+from sightline.report.pointing_tables import (
+    pointing_summary,
+    pointing_table,
+    summary_lines,
+    write_pointing_tables,
+)
+from sightline.types import Box, ClipTruth, Unit
+
+
+def head_maps(backbone: Backbone, clips: Tensor) -> Iterator[tuple[Unit, Tensor]]:
+    """Yield every head of a backbone with its maps (B, T, H, W) of clips (B, 3, T, H, W), on whichever device."""
+    device = next(backbone.parameters()).device
+    for unit, cells in maps.head_maps(backbone, clips.to(device), backbone.units("heads")).items():
+        yield unit, cells.pixels()  # one head's at a time: pixels take far more memory than cells
+
+
+class PointingGame(Analysis):
+    """Holds every head's map against boxes: tables/pointing_<split>.csv and its summary; the same in W&B."""
+
+    command: ClassVar[str] = "explain"
+
+    def __init__(
+        self,
+        boxes: str | None = None,
+        tolerance: float = 0.0,
+        early_layers: int | None = None,
+        deep_layers: int | None = None,
+        score: Literal["r", "jsd", "dprob"] = "r",
+        batch_size: int | None = None,
+    ) -> None:
+        """Set up the pointing game.
+
+        Args:
+            boxes: CSV of boxes in pixels of the videos (docs/pointing.md); by default those that the data know of
+                themselves, which only the synthetic cabin does.
+            tolerance: How many pixels of the model's input a map's peak may be away from a box and still be a hit.
+            early_layers: How many of the first layers count as early; by default 1 of a TimeSformer, 2 of the others.
+            deep_layers: How many of the last layers count as deep, likewise.
+            score: What relevance is measured by.
+            batch_size: Clips per batch; the data module's if not given.
+        """
+        self.boxes, self.tolerance = boxes, tolerance
+        self.early_layers, self.deep_layers = early_layers, deep_layers
+        self.score, self.batch_size = score, batch_size
+
+    def analyse(self, context: Context) -> None:
+        truths = _Truths(context, None if self.boxes is None else read_boxes(self.boxes))
+        path = point_split(
+            truths.places,
+            lambda places: context.batches(context.split, places, self.batch_size),
+            truths.of,
+            partial(head_maps, context.backbone),
+            context.folder / "attention" / f"pointing_{context.split}.parquet",
+            context.ranks,
+            self.tolerance,
+        )
+        context.ranks.together(lambda: self._summarise(context, pd.read_parquet(path)), only_first=True)
+
+    def _summarise(self, context: Context, rows: pd.DataFrame) -> None:
+        tables = {"heads": pointing_table(rows)}
+        split = _scored_split(context)
+        if split is None:
+            print(
+                "No relevance of all heads on all clips to compare with. Score them: train.py ablate --sampling full."
+            )
+        else:
+            relevance = read_scores(context.folder / "relevance" / split, "heads")
+            ends = default_ends(context.backbone.family, relevance["layer"].nunique())
+            early = ends if self.early_layers is None else self.early_layers
+            deep = ends if self.deep_layers is None else self.deep_layers
+            summary = pointing_summary(rows, relevance, early, deep, self.score)
+            tables["summary"] = summary.assign(relevance_split=split)
+        paths = write_pointing_tables(tables, context.folder / "tables", context.split)
+        log_to_wandb(context.loggers, {f"pointing_{context.split}/{name}": frame for name, frame in tables.items()})
+        for line in summary_lines(tables["summary"]) if "summary" in tables else []:
+            print(line)
+        groups = rows["group"].nunique()
+        note = "" if groups >= MIN_GROUPS else f" No intervals: {groups} groups are fewer than {MIN_GROUPS}."
+        print(f"Wrote {', '.join(map(str, paths))}.{note}")
+
+
+class _Truths:
+    """What is known of a split's clips.
+
+    Attributes:
+        places: Which clips of the split something is known of.
+    """
+
+    def __init__(self, context: Context, boxes: dict[str, list[Box]] | None) -> None:
+        data, clips = context.data, context.data.clips(context.split)
+        self._data, self._boxes = data, boxes
+        self._clips = {clip.sample_id: clip for clip in clips}
+        if boxes is not None:
+            known = {clip.sample_id for split in ("train", "val", "test") for clip in data.clips(split)}
+            strange = sorted(set(boxes) - known)
+            if strange:
+                raise ValueError(
+                    f"The boxes name {len(strange)} clips that the data do not have, e.g. {strange[0]}. Write "
+                    f"sample_id as in {context.folder / 'splits.csv'}."
+                )
+            self.places = [place for place, clip in enumerate(clips) if clip.sample_id in boxes]
+        else:  # a data set knows of all its clips or of none
+            self.places = list(range(len(clips))) if clips and data.truth(clips[0]) is not None else []
+        if not self.places:
+            raise ValueError(
+                f"No boxes are known of any clip of the {context.split} split. Give a CSV of boxes for these clips "
+                "(docs/pointing.md), or another split."
+            )
+
+    def of(self, name: str) -> ClipTruth:
+        """Return what is known of a clip, in the frames and pixels of the model's input."""
+        clip = self._clips[name]
+        if self._boxes is not None:
+            return video_truth(clip, self._boxes[name], self._data.settings)
+        truth = self._data.truth(clip)
+        assert truth is not None
+        return truth
+
+
+def _scored_split(context: Context) -> str | None:
+    """Return which split's relevance to compare with: that of the same clips, else of the training clips."""
+    for split in (context.split, "train"):
+        entry = read_manifest(context.folder / "relevance" / split)["tables"].get("heads")
+        if entry is not None and entry.get("race") is None:
+            return split
+    return None
