@@ -38,7 +38,7 @@ def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None)
     return SimpleNamespace(
         relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt", ranks=Ranks(),
         module=SimpleNamespace(hparams={"removed_layers": [], "removed_heads": []}),
-        data=SimpleNamespace(data_hash=lambda split: "d"),
+        data=SimpleNamespace(data_hash=lambda split: "d"), loggers=[],
     )  # fmt: skip
 
 
