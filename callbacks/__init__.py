@@ -1,6 +1,7 @@
 """What runs around and after a fit."""
 
 from callbacks.ablation import HeadAblation, LayerAblation
+from callbacks.attention_gallery import AttentionGallery
 from callbacks.gradient_screening import GradientScreening
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
@@ -11,6 +12,7 @@ from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
 
 __all__ = [
+    "AttentionGallery",
     "GradientScreening",
     "HeadAblation",
     "LayerAblation",
