@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Threads that spin while they wait are very slow where other programs use the cores as well.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help
 help: ## Show this help

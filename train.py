@@ -8,6 +8,7 @@ python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lo
 python train.py predict --exported runs/demo/pruned/relevance-r-lowest-k2 --video a.mp4 b.mp4
 python train.py check-data --config configs/demo.yaml
 python train.py preview --config configs/demo.yaml
+python train.py report --run runs/demo
 python train.py compare --runs runs/seed0 runs/seed1 runs/seed2 --out runs/comparison
 """
 
@@ -22,6 +23,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+# Threads that spin while they wait for each other slow everything down many times where other programs use the cores as
+# well: an epoch of the demo took 145 s instead of 19. OpenMP reads this once, when PyTorch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import lightning as L
 from jsonargparse import SUPPRESS
@@ -42,12 +47,14 @@ from callbacks import (
 from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, run_checkpoint
 from callbacks.predict_files import predict_command
 from callbacks.preview import preview
+from callbacks.report import report, report_command
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
 from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
+from sightline.provenance import record_command
 from sightline.relevance.race_job import RaceSettings
 from sightline.report.compare import compare_runs
 from sightline.run_folder import (
@@ -57,6 +64,7 @@ from sightline.run_folder import (
     expand_run,
     is_run_folder,
     keep_curves,
+    launched_rank,
 )
 
 # What runs where a run's configuration names no such callback.
@@ -202,6 +210,8 @@ class RunCLI(LightningCLI):
                 command.add_argument(f"--{other}", type=Any, default=None, help=SUPPRESS)
             subcommands.add_subcommand(name, command, help=explanation.partition("\n")[0])
             self._subcommand_parsers[name] = command
+        # Listed here, but run by `main`, as it needs no configuration.
+        subcommands.add_subcommand("report", self.init_parser(), help=(report.__doc__ or "").partition("\n")[0])
         compare = self.init_parser(description=compare_runs.__doc__.partition("Args:")[0])  # type: ignore[union-attr]
         compare.add_argument("--runs", type=str, nargs="+", required=True, help="Folders of finished runs.")
         compare.add_function_arguments(compare_runs, as_group=False, skip={"runs"})
@@ -222,7 +232,8 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Let ``--run`` of a finished run stand for its configuration; a command on data alone runs here, and ends."""
-        self.config = parser.parse_args(expand_run(sys.argv[1:] if args is None else args))
+        self.given = list(sys.argv[1:] if args is None else args)
+        self.config = parser.parse_args(expand_run(self.given))
         if self.config.subcommand == "compare":
             compare_runs(self.config.compare.runs, self.config.compare.out)
             sys.exit(0)
@@ -279,6 +290,8 @@ class RunCLI(LightningCLI):
         elif self.folder is None:
             self.folder = claim_run_folder(self.wanted, bool(config.replace_run))
             self._save_config(self.folder)
+        if not quick and launched_rank(os.environ) == 0:
+            record_command(self.folder, self.given)
         init = self._get(self.config_init, "trainer")
         kwargs["default_root_dir"] = str(self.folder)
         if init.get("logger") is None and not quick:
@@ -316,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if given[:1] == ["predict"] and any(word.partition("=")[0] == "--exported" for word in given):
             sys.exit(predict_command(given[1:]))  # neither a run nor data: nothing of what follows is needed
+        if given[:1] == ["report"]:
+            sys.exit(report_command(given[1:]))
         RunCLI(
             VideoClassifier,
             ClipDataModule,

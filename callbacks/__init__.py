@@ -7,6 +7,7 @@ from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.recovered_model import RecoveredModel
 from callbacks.relevance_boxplots import RelevanceBoxplots
+from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
@@ -20,6 +21,7 @@ __all__ = [
     "PrunedCheckpoints",
     "RecoveredModel",
     "RelevanceBoxplots",
+    "Report",
     "RunCheckpoint",
     "RunRecords",
     "SegmentResults",

@@ -6,7 +6,10 @@ import csv
 import logging
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 from callbacks.analysis import Context
+from callbacks.logging_results import log_to_wandb
 from sightline.backbones import Backbone
 from sightline.pruning.counting import count_cost
 from sightline.pruning.latency import measure_latency
@@ -38,6 +41,8 @@ def search_depth(
     by_name = {"max_drop": measures.drop, "max_gmacs": measures.gmacs, "max_latency_ms": measures.latency_ms}
     trials = search(plans, targets, by_name, context.ranks)
     context.ranks.together(lambda: _write(context, trials), only_first=True)
+    if context.ranks.rank == 0:
+        log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(context.folder / "tables" / "targets.csv")})
     if trials[-1].meets and context.ranks.rank == 0:
         found = ", ".join(f"{value:.4g} {LIMITS[name]}" for name, value in trials[-1].values.items())
         log.info("%s meets the targets: %s.", trials[-1].plan.plan_id, found)

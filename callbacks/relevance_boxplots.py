@@ -19,7 +19,6 @@ from sightline.report.boxplots_interactive import head_boxplot_interactive, laye
 from sightline.report.files import save_figure
 from sightline.report.head_tables import head_tables, write_head_tables
 from sightline.report.relevance_tables import relevance_tables, write_relevance_tables
-from sightline.report.unit_statistics import unit_statistics
 
 
 class RelevanceBoxplots(Analysis):
@@ -60,11 +59,7 @@ class RelevanceBoxplots(Analysis):
                 name = f"relevance_{context.split}_{kind}_{score}"
                 paths = save_figure(static[kind](table, score), context.folder / "figures", name)
                 print(f"Drew {', '.join(map(str, paths))}")
-                statistics = unit_statistics(table, score)
-                log_to_wandb(
-                    context.loggers,
-                    {f"{name}/figure": interactive[kind](table, score), f"{name}/statistics": statistics},
-                )
+                log_to_wandb(context.loggers, {f"{name}/figure": interactive[kind](table, score)})
             self._summarise(context, kind, table)
 
     def _summarise(self, context: Context, kind: str, table: pd.DataFrame) -> None:
@@ -72,8 +67,11 @@ class RelevanceBoxplots(Analysis):
         # A layer that cannot be removed is no rival for a place among those that are; a head can go from any layer.
         removable = [info.index for info in context.backbone.layers if info.removable] if kind == "layers" else None
         race = entry.get("race")
-        tables = relevance_tables(table, self.scores, entry["class_names"], removable, race)
+        tables = relevance_tables(table, self.scores, entry["class_names"], removable, race, entry["noise_floor"])
         paths = write_relevance_tables(tables, context.folder / "tables", context.split, kind)
+        log_to_wandb(
+            context.loggers, {f"relevance_{context.split}_{kind}/{name}": frame for name, frame in tables.items()}
+        )
         print(f"Wrote {', '.join(map(str, paths))}. {interval_note(table['group'].nunique(), race is not None)}")
         if kind == "heads":
             self._choose_heads(context, table, entry["class_names"], raced=race is not None)

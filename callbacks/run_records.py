@@ -27,7 +27,7 @@ def suffix_of_test(trainer: L.Trainer) -> str:
 
 
 class RunRecords(L.Callback):
-    """Writes splits.csv, tables/{split,test,predict}.csv and figures/confusion.*; prints a line per epoch.
+    """Writes splits.csv, tables/{split,test,confusion,predict}.csv and figures/confusion.*; prints a line per epoch.
 
     Clips that cannot be read are listed in tables/unreadable.csv (of fit) or tables/unreadable-<command>.csv.
     """
@@ -55,7 +55,9 @@ class RunRecords(L.Callback):
             table = data.split_table()
             table.to_csv(folder / "splits.csv", index=False)
             (folder / "tables").mkdir(exist_ok=True)
-            clips_per_class(table, data.class_names).to_csv(folder / "tables" / "split.csv", index=False)
+            counts = clips_per_class(table, data.class_names)
+            counts.to_csv(folder / "tables" / "split.csv", index=False)
+            log_to_wandb(trainer.loggers, {"split": counts})
             Console().print(render_split_table(table, data.class_names))
             print(f"Splits: every clip in {folder / 'splits.csv'}, counts in {folder / 'tables' / 'split.csv'}")
 
@@ -95,9 +97,12 @@ class RunRecords(L.Callback):
         )
         results.to_csv(folder / "tables" / f"test{suffix}.csv", index=False)
         names = pl_module.backbone.record.class_names or tuple(map(str, range(len(pl_module.confusion))))
-        figure = confusion_figure(pl_module.confusion.cpu().numpy(), list(names))
+        counts = pl_module.confusion.cpu().numpy()
+        rows = pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=list(names))
+        rows.to_csv(folder / "tables" / f"confusion{suffix}.csv")
+        figure = confusion_figure(counts, list(names))
         save_figure(figure, folder / "figures", f"confusion{suffix}")
-        log_to_wandb(trainer.loggers, {f"confusion{suffix}": figure})
+        log_to_wandb(trainer.loggers, {f"confusion{suffix}": figure, f"test{suffix}": results})
         print(f"Results: {folder / 'tables' / f'test{suffix}.csv'}")
 
     def on_predict_batch_end(

@@ -23,17 +23,25 @@ class WandbOptions:
         mode: auto is online when logged in and offline otherwise; disabled writes nothing for W&B.
         project: Name of the project.
         entity: User or team; the account's default if not given.
+        upload_media: Also upload pictures and videos that show frames of clips. Faces are personal data: without it,
+            W&B gets numbers, tables and figures without frames.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "sightline"
     entity: str | None = None
+    upload_media: bool = False
 
 
 class CarefulWandbLogger(WandbLogger):
-    """A WandbLogger whose failures are reported once and never stop a run."""
+    """A WandbLogger whose failures are reported once and never stop a run.
+
+    Attributes:
+        upload_media: Whether frames of clips may be logged, see `log_to_wandb`.
+    """
 
     _failed = False
+    upload_media = False
 
     def _carefully(self, action: Callable[[], Any]) -> None:
         if self._failed:
@@ -82,6 +90,7 @@ def wandb_logger(options: WandbOptions, folder: Path) -> CarefulWandbLogger | No
         except Exception as error:
             log.warning("W&B could not start %s (%s).", "offline" if offline else "online", error)
             continue
+        logger.upload_media = options.upload_media
         return logger
     log.warning("The run goes on without W&B. All results are in %s.", folder)
     return None

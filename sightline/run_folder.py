@@ -28,7 +28,7 @@ def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
     if VARIABLE in environment:
         return Path(environment[VARIABLE])
     claim = _claim_file(Path(wanted), environment)
-    if claim is not None and _rank(environment) > 0:
+    if claim is not None and launched_rank(environment) > 0:
         return _wait_for(claim)
     if claim is not None:
         claim.unlink(missing_ok=True)
@@ -63,7 +63,8 @@ def _new_folder(wanted: Path, replace: bool) -> Path:
         folder = wanted.with_name(f"{wanted.name}-{number}")
 
 
-def _rank(environment: Mapping[str, str]) -> int:
+def launched_rank(environment: Mapping[str, str]) -> int:
+    """Return which process of a launch this is, by what the launcher says in the environment."""
     return int(environment.get("RANK", environment.get("SLURM_PROCID", environment.get("LOCAL_RANK", "0"))))
 
 

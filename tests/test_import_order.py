@@ -12,6 +12,7 @@ ALLOWED: dict[str, set[str]] = {
     "sightline.types": set(),
     "sightline.ranks": set(),
     "sightline.run_folder": set(),
+    "sightline.provenance": set(),
     "sightline.backbones": {"sightline.types"},
     "sightline.relevance": {"sightline.types", "sightline.ranks", "sightline.backbones"},
     "sightline.explain": {"sightline.types", "sightline.ranks", "sightline.backbones"},
@@ -19,6 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "sightline.pruning": {"sightline.types", "sightline.ranks", "sightline.backbones", "sightline.relevance"},
     "sightline.report": {
         "sightline.types",
+        "sightline.run_folder",
+        "sightline.provenance",
         "sightline.backbones",
         "sightline.relevance",
         "sightline.explain",

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -35,7 +36,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, cabin_root: Path) -> 
     folder = tmp_path_factory.mktemp("runs")
     config = conftest.tiny_config.__wrapped__(cabin_root, folder)  # type: ignore[attr-defined]
     os.environ.pop(VARIABLE, None)
-    train.main(["fit", "--config", str(config), "--run", str(folder / "run")])
+    report = ["--trainer.callbacks+=callbacks.Report"]
+    train.main(["fit", "--config", str(config), "--run", str(folder / "run"), *report])
     os.environ.pop(VARIABLE, None)
     return folder / "run"
 
@@ -52,7 +54,7 @@ def test_a_run_leaves_everything_behind(finished_run: Path):
         "relevance/train/layers.parquet", "relevance/train/manifest.json", "tables/pruning.csv", "tables/pruning.md",
         "tables/metrics.csv", "tables/split.csv", "tables/relevance_train_layers.csv",
         "tables/relevance_train_heads_by_class.csv", "tables/relevance_train_heads_by_group.csv",
-        "tables/stability_train_heads.csv",
+        "tables/stability_train_heads.csv", "tables/cut_gaps_train_layers.csv", "provenance.json", "report.html",
         "figures/relevance_train_layers_r.png", "figures/relevance_train_heads_r.svg",
         "figures/accuracy_against_depth.png", "figures/accuracy_against_cost.png",
         "pruned/relevance-r-highest-k3/model.safetensors", "pruned/relevance-r-lowest-k1/model.ckpt",
@@ -122,6 +124,12 @@ def test_a_pruned_checkpoint_can_be_tested(finished_run: Path):
     table = pd.read_csv(finished_run / "tables/pruning.csv").set_index("plan_id")
     assert 100 * tested["test/top1"] == pytest.approx(table.loc["relevance-r-lowest-k3", "top1"], abs=1e-3)
     assert (finished_run / "figures/confusion-relevance-r-lowest-k3.png").exists()
+    counts = pd.read_csv(finished_run / "tables/confusion-relevance-r-lowest-k3.csv", index_col="true")
+    assert counts.index.tolist() == counts.columns.tolist() == ["steering", "texting-on-phone"]
+    assert 100 * np.trace(counts) / counts.to_numpy().sum() == pytest.approx(100 * tested["test/top1"])
+    commands = [entry["command"] for entry in json.loads((finished_run / "provenance.json").read_text())["commands"]]
+    assert "train.py fit --config" in commands[0]
+    assert commands[-1].endswith(f"--ckpt_path {checkpoint}")
 
 
 def test_ablate_and_prune_start_from_a_finished_run(finished_run: Path):
@@ -379,6 +387,21 @@ def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
     told = error_of(capsys, "prune", "--run", str(finished_run), "--data.init_args.seed", "7")
     assert "is not what" in told
     assert "splits.csv" in told
+
+
+def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    train.main(["explain", "--run", str(run)])
+    assert "Spearman" in capsys.readouterr().out
+    table = pd.read_csv(run / "tables/pointing_test.csv")
+    heads = pd.read_parquet(run / "relevance/train/heads.parquet")[["layer", "site", "head"]].drop_duplicates()
+    shown = table[table["target"] == "head"]
+    assert set(shown[["layer", "site", "head"]].itertuples(index=False, name=None)) == set(
+        heads.itertuples(index=False, name=None)
+    )
+    assert shown["pointing"].between(0, 1).all()
+    assert shown["pointing"].nunique() > 1
 
 
 def export_demo(folder: Path, names: list[str]) -> Path:

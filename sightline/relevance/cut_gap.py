@@ -65,7 +65,7 @@ def cut_gaps(
     """Measure the gap at every cut; none where nothing is kept, or where a race settled it on different samples.
 
     Args:
-        ranking: Of the layers that may be cut, as `rank_units` returns it.
+        ranking: Of the layers or heads that may be cut, as `rank_units` returns it.
         depths: How many are cut.
         modes: ``lowest``, ``highest`` or both.
         noise_floor: Largest r of a sample with nothing ablated.
@@ -76,13 +76,17 @@ def cut_gaps(
         ranked = ranking.sort_values("layer").sort_values(by, ascending=mode == "lowest", kind="stable")
         for k in depths:
             if not 1 <= k <= len(ranked):
-                raise ValueError(f"{k} layers cannot be cut from {len(ranked)}.")
+                raise ValueError(f"{k} units cannot be cut from {len(ranked)}.")
             if k == len(ranked):
                 continue
             cut, kept = ranked.iloc[k - 1], ranked.iloc[k]
             if cut["n"] == kept["n"]:
                 gap = abs(float(kept["mean"] - cut["mean"]))
-                found.append(
-                    CutGap(mode, k, f"layer {int(cut['layer'])}", f"layer {int(kept['layer'])}", gap, noise_floor)
-                )
+                found.append(CutGap(mode, k, _name(cut), _name(kept), gap, noise_floor))
     return found
+
+
+def _name(unit: pd.Series) -> str:
+    layer = f"layer {int(unit['layer'])}"
+    head = unit.get("head")
+    return layer if head is None or pd.isna(head) else f"{layer} {unit['site']} head {int(head)}"

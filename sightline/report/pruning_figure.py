@@ -82,8 +82,8 @@ def accuracy_against_depth(
     figure, panels = _panels(frame[frame["removed_heads"] == ""], "k")
     for axes, full, curves in panels:
         for curve in curves:
-            points = _with_start(curve, full)
-            _draw_curve(axes, curve, points["k"], points, label=_label(curve, curves))
+            points = with_start(curve, full)
+            _draw_curve(axes, curve, points["k"], points, label=curve_label(curve, curves))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Removed layers")
     _finish_panels(panels, chance, majority)
@@ -112,8 +112,8 @@ def accuracy_against_cost(
         largest = max(curve.points["macs"].max() for curve in curves)
         scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
         for number, curve in enumerate(curves):
-            points = _with_start(curve, full).sort_values("macs", kind="stable")
-            _draw_curve(axes, curve, points["macs"] / scale, points, label=_label(curve, curves))
+            points = with_start(curve, full).sort_values("macs", kind="stable")
+            _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
                 _number_points(axes, points[points["k"] > 0], scale, curve.look.colour, above=number % 2 == 0)
@@ -126,10 +126,16 @@ def accuracy_against_cost(
 
 
 Panel = tuple[Axes, pd.Series | None, list[Curve]]
+BackboneCurves = tuple[str, pd.Series | None, list[Curve]]
+"""A backbone, its unpruned model where that was tested, and a curve per way of pruning."""
 
 
-def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
-    """Make one panel per backbone, with its unpruned model and its curves."""
+def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
+    """Gather the curves of every backbone over ``axis`` (``k`` or ``macs``).
+
+    Raises:
+        ValueError: If none of the rows is a pruned model with a measured accuracy.
+    """
     rows = frame[frame["top1"].notna() & frame[axis].notna()]
     kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["k"] > 0).any()]
     if not kept:
@@ -138,21 +144,30 @@ def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
             f"{'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
             "Test pruned models first with `train.py prune`."
         )
-    across = 2 if len(kept) == 4 else min(len(kept), 3)
-    down = -(-len(kept) // across)
-    figure = new_figure(1.8 + (5.4 if across == 1 else 4.2 * across), 0.8 + 3.2 * down)
-    grid = figure.subplots(down, across, sharey=True, squeeze=False)
     looks = _looks(rows[rows["k"] > 0])
-    panels: list[Panel] = []
-    for axes in grid.flat[len(kept) :]:
-        axes.remove()
-    for axes, backbone in zip(grid.flat, kept, strict=False):
+    found: list[BackboneCurves] = []
+    for backbone in kept:
         group = rows[rows["backbone"] == backbone]
         unpruned = group[group["k"] == 0]
         full = None if unpruned.empty else _points(unpruned).iloc[0]
-        panels.append((axes, full, list(_curves(group[group["k"] > 0], looks))))
-        if len(kept) > 1:
-            axes.set_title(str(backbone), loc="left", fontsize=TITLE_SIZE - 1.5)
+        found.append((str(backbone), full, list(_curves(group[group["k"] > 0], looks))))
+    return found
+
+
+def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
+    """Make one panel per backbone, with its unpruned model and its curves."""
+    found = backbone_curves(frame, axis)
+    across = 2 if len(found) == 4 else min(len(found), 3)
+    down = -(-len(found) // across)
+    figure = new_figure(1.8 + (5.4 if across == 1 else 4.2 * across), 0.8 + 3.2 * down)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    panels: list[Panel] = []
+    for axes in grid.flat[len(found) :]:
+        axes.remove()
+    for axes, (backbone, full, curves) in zip(grid.flat, found, strict=False):
+        panels.append((axes, full, curves))
+        if len(found) > 1:
+            axes.set_title(backbone, loc="left", fontsize=TITLE_SIZE - 1.5)
     for axes in grid[:, 0]:
         axes.set_ylabel("Top-1 accuracy (%)")
     return figure, panels
@@ -203,7 +218,8 @@ def _points(group: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records, columns=["k", "macs", "top1", "low", "high", "seeds"])
 
 
-def _with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
+def with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
+    """Return a curve's points with the unpruned model before them."""
     if full is None:
         return curve.points
     start = full.copy()
@@ -212,7 +228,7 @@ def _with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
     return pd.concat([start.to_frame().T, curve.points], ignore_index=True)
 
 
-def _label(curve: Curve, curves: Sequence[Curve]) -> str:
+def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
     """Name a curve, with its number of seeds where not all have the same."""
     same = len({other.seeds for other in curves}) == 1
     return curve.look.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")

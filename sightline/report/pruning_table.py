@@ -184,7 +184,7 @@ def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> T
             table.add_section()
             table.add_row(Text(str(backbone), style="bold"))
         for row in rows.itertuples(index=False):
-            cells = (_plan(row, len(scores) > 1), str(row.mode), str(row.k), _removed(row), _accuracy(row))
+            cells = (plan_label(row, len(scores) > 1), str(row.mode), str(row.k), removed_units(row), _accuracy(row))
             costs = (
                 amount_and_change(row.params, row.params_change_pct),
                 amount_and_change(row.macs, row.macs_change_pct),
@@ -197,10 +197,10 @@ def pruning_table_markdown(frame: pd.DataFrame) -> str:
     """Lay the table out as GitHub-flavoured Markdown, with more columns than fit a terminal."""
     columns: dict[str, Callable[[Any], str]] = {
         "backbone": lambda row: row.backbone,
-        "plan": _plan,
+        "plan": plan_label,
         "mode": lambda row: row.mode,
         "k": lambda row: str(row.k),
-        "removed": _removed,
+        "removed": removed_units,
         "top-1 % (95 %)": _accuracy,
         "mean class %": lambda row: _number(row.mean_class_acc),
         "parameters": lambda row: amount_and_change(row.params, row.params_change_pct),
@@ -223,14 +223,16 @@ def _cell(value: Any, name: str) -> str:
     return repr(float(value)) if name in _REAL else str(value)
 
 
-def _plan(row: Any, name_score: bool = True) -> str:
+def plan_label(row: Any, name_score: bool = True) -> str:
+    """Name the way of pruning of a row of the table."""
     if row.mode == "none":
         return "unpruned"
     seed = "" if pd.isna(row.seed) else f"#{row.seed}"
     return " ".join(part for part in (row.method, row.score if name_score else "", seed) if part)
 
 
-def _removed(row: Any) -> str:
+def removed_units(row: Any) -> str:
+    """Say which layers and how many heads a row's model lacks."""
     heads = len(row.removed_heads.split())
     layers = _ranges([int(layer) for layer in row.removed_layers.split()])
     return ", ".join(part for part in (layers, f"{heads} heads" if heads else "") if part)

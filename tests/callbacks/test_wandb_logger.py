@@ -1,11 +1,17 @@
 import logging
 
+import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import wandb
+from matplotlib.figure import Figure
+from PIL import Image
 
 from callbacks.logging_results import log_to_wandb
 from callbacks.wandb_logger import CarefulWandbLogger, WandbOptions, wandb_logger
+from sightline.report.confusion import confusion_figure
+from sightline.report.contact_sheet import contact_sheet
 
 
 @pytest.fixture
@@ -66,3 +72,70 @@ def test_a_failure_in_the_middle_is_told_once_and_stops_nothing(tmp_path, monkey
         log_to_wandb([logger], {"table": pd.DataFrame({"a": [1]})})
     assert caplog.text.count("the run goes on") == 1
     assert "same results are in the run's folder" in caplog.text
+
+
+class Collector:
+    """Stands for a W&B run: keeps what is logged."""
+
+    def __init__(self):
+        self.logged: dict = {}
+
+    def log(self, content, *_, **__):
+        self.logged |= content
+
+
+def figure_of(image) -> Figure:
+    figure = Figure()
+    figure.add_subplot().imshow(image)
+    return figure
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Everything that callbacks log: numbers, tables, figures, and what shows frames."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "map.png")
+    (tmp_path / "map.mp4").write_bytes(b"frames")
+    photo = go.Figure().add_layout_image(source="data:image/png;base64,", x=0, y=0)
+    return {
+        "number": 1.5,
+        "table": pd.DataFrame({"a": [1]}),
+        "boxes": go.Figure(go.Box(y=[1, 2])),
+        "matrix": figure_of(np.zeros((2, 2))),
+        "sheet": figure_of(np.zeros((2, 2, 3))),
+        "photo": photo,
+        "map": tmp_path / "map.png",
+        "clip": tmp_path / "map.mp4",
+        "array": np.zeros((2, 3, 4, 4)),
+    }
+
+
+@pytest.mark.parametrize("upload", [False, True])
+def test_frames_are_uploaded_only_where_that_is_asked_for(tmp_path, monkeypatch, results, upload):
+    run = Collector()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(CarefulWandbLogger, "experiment", run)
+    logger = wandb_logger(WandbOptions(mode="offline", upload_media=upload), tmp_path)
+    log_to_wandb([logger], results)
+    free = {"number", "table", "boxes", "matrix"}
+    assert set(run.logged) == (set(results) if upload else free)
+    if upload:
+        assert isinstance(run.logged["clip"], wandb.Video)
+        assert isinstance(run.logged["map"], wandb.Image)
+
+
+def test_frames_are_not_uploaded_unless_told():
+    assert WandbOptions().upload_media is False
+    assert CarefulWandbLogger.upload_media is False
+
+
+def test_what_runs_log_by_themselves_has_no_frames(tmp_path, monkeypatch):
+    run = Collector()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(CarefulWandbLogger, "experiment", run)
+    logger = wandb_logger(WandbOptions(mode="offline"), tmp_path)
+    figure = confusion_figure(np.eye(3), ["a", "b", "c"])
+    log_to_wandb([logger], {"confusion": figure})
+    assert set(run.logged) == {"confusion"}
+    sheet = contact_sheet([np.zeros((2, 8, 8, 3), dtype=np.uint8)], ["clip"], "Clips")
+    log_to_wandb([logger], {"sheet": sheet})
+    assert set(run.logged) == {"confusion"}

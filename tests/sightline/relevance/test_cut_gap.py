@@ -42,6 +42,12 @@ def test_a_race_has_gaps_only_between_units_that_saw_the_same_samples():
     assert (gap.last_cut, gap.gap) == ("layer 4", pytest.approx(0.05))
 
 
+def test_heads_are_named_with_their_site():
+    heads = RANKING.assign(site="spatial", head=[1, 0, 3, 2])
+    (gap,) = cut_gaps(heads, [1], ["lowest"], 1e-7)
+    assert (gap.last_cut, gap.first_kept) == ("layer 4 spatial head 1", "layer 0 spatial head 0")
+
+
 def test_more_than_there_are_cannot_be_cut():
-    with pytest.raises(ValueError, match="5 layers cannot be cut from 4"):
+    with pytest.raises(ValueError, match="5 units cannot be cut from 4"):
         cut_gaps(RANKING, [5], ["lowest"], 0.0)

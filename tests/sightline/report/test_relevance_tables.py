@@ -24,11 +24,11 @@ def values() -> np.ndarray:
 
 def test_layers(values, tmp_path):
     table = score_table(values, GROUPS, LABELS)
-    tables = relevance_tables(table, ["r", "dprob"], NAMES, removable=[0, 1, 3])
+    tables = relevance_tables(table, ["r", "dprob"], NAMES, removable=[0, 1, 3], noise_floor=0.03)
     paths = write_relevance_tables(tables, tmp_path / "tables", "train", "layers")
     names = ["relevance_train_layers", "relevance_train_layers_by_class", "relevance_train_layers_by_group"]
-    assert [path.stem for path in paths] == [*names, "stability_train_layers"]
-    statistics, classes, groups, stability = (pd.read_csv(path) for path in paths)
+    assert [path.stem for path in paths] == [*names, "stability_train_layers", "cut_gaps_train_layers"]
+    statistics, classes, groups, stability, gaps = (pd.read_csv(path) for path in paths)
     r = statistics[statistics["score"] == "r"]
     assert r["layer"].tolist() == [0, 1, 2, 3]
     assert r["mean"].tolist() == pytest.approx(values.mean(axis=1), rel=1e-5)
@@ -44,6 +44,15 @@ def test_layers(values, tmp_path):
     highest = stability.query("score == 'r' and mode == 'highest' and k == 1")
     assert highest[["layer", "chosen", "share"]].to_numpy().tolist() == [[3, True, 1.0]]
     assert set(stability["k"]) == {1, 2}
+    means = values.mean(axis=1)
+    r = gaps[gaps["score"] == "r"].set_index(["mode", "k"])
+    assert r[["last_cut", "first_kept"]].to_numpy().tolist() == [
+        ["layer 1", "layer 0"], ["layer 0", "layer 3"], ["layer 3", "layer 0"], ["layer 0", "layer 1"],
+    ]  # fmt: skip
+    assert r["gap"].tolist() == pytest.approx(
+        [means[a] - means[b] for a, b in ((0, 1), (3, 0), (3, 0), (0, 1))], rel=1e-4
+    )
+    assert not r["clear"].any()  # ten floors are 0.3
 
 
 def test_heads_of_two_sites_keep_their_own_rows(values):
@@ -80,6 +89,7 @@ def test_a_race_has_no_stability_but_says_when_units_stopped(values, tmp_path):
     assert statistics["settled_at"].tolist() == [100] * 4
     assert statistics["place"].tolist()[1] == 0
     assert "stability" not in tables
+    assert "gaps" not in tables  # units saw different samples
     assert not (tmp_path / "stability_train_layers.csv").exists()  # an earlier, full run's
 
 

@@ -1,0 +1,116 @@
+"""The section with attention galleries: pictures and clips of a run's ``attention/``, embedded up to a limit."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from sightline.report.page.blocks import Gallery, Medium, Missing, Section, Text
+from sightline.report.page.run_results import RunResults
+
+TYPES = {".png": "image/png", ".mp4": "video/mp4"}
+INDEX = "index.json"
+
+
+def gallery_section(run: RunResults, page: Path, embed_mb: float) -> Section:
+    """Show what single heads look at.
+
+    Args:
+        run: The run.
+        page: Where the page will lie; files that are not embedded are linked from there.
+        embed_mb: How many megabytes of files are embedded at most; the first in the gallery's order.
+    """
+    section = Section(
+        "attention",
+        "What heads look at",
+        "Attention of single heads over the frames of a clip: the brighter a place, the more weight the head gives it.",
+    )
+    folder = run.folder / "attention"
+    files = gallery_files(folder)
+    if not files:
+        section.blocks.append(Missing("No attention was drawn yet. Draw it with", run.command("explain")))
+        return section
+    captions = read_captions(folder)
+    media, linked = _embed(files, page, embed_mb)
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        groups.setdefault(str(file.relative_to(folder).with_suffix("")), []).append(file)
+    items = [
+        (_caption(captions, folder, paths) or stem, [media[path] for path in paths]) for stem, paths in groups.items()
+    ]
+    section.blocks.append(Gallery(items))
+    embedded = len(files) - len(linked)
+    if embedded:
+        section.blocks.append(
+            Text("This page contains frames of clips. Share it only where the clips may be shared.", True)
+        )
+    if linked:
+        section.blocks.append(
+            Text(
+                f"{len(linked)} of {len(files)} files are linked and not part of this page, which embeds at most "
+                f"{embed_mb:g} MB: they show only while {folder.name}/ stays where it is.",
+                note=True,
+            )
+        )
+    return section
+
+
+def gallery_files(folder: Path) -> list[Path]:
+    """Return the pictures and clips of a gallery: in the order of its captions, then by name."""
+    found = [path for path in folder.rglob("*") if path.suffix in TYPES and not path.name.startswith(".")]
+    order = {name: place for place, name in enumerate(read_captions(folder))}
+    # A picture and a clip of one name belong together, wherever only one of them has a caption.
+    stems: dict[str, int] = {}
+    for name, place in order.items():
+        stems.setdefault(str(Path(name).with_suffix("")), place)
+
+    def key(path: Path) -> tuple[int, str, str]:
+        stem = str(path.relative_to(folder).with_suffix(""))
+        return stems.get(stem, len(order)), stem, (path.suffix == ".mp4" and "1") or "0"
+
+    return sorted(found, key=key)
+
+
+def read_captions(folder: Path) -> dict[str, str]:
+    """Read ``index.json``: file name (within the folder) -> caption; empty where there is none.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}). Restore it, or delete it.") from error
+    if not isinstance(content, dict) or not all(isinstance(caption, str) for caption in content.values()):
+        raise ValueError(
+            f'{path} should hold one object of file names and captions, {{"clip.png": "What it shows"}}. '
+            "Restore it, or delete it."
+        )
+    return content
+
+
+def _caption(captions: dict[str, str], folder: Path, paths: list[Path]) -> str:
+    told = [captions.get(path.relative_to(folder).as_posix(), "") for path in paths]
+    return next((text for text in told if text), "")
+
+
+def _embed(files: list[Path], page: Path, embed_mb: float) -> tuple[dict[Path, Medium], list[Path]]:
+    """Turn files into media, the first ones embedded; also return those that are linked."""
+    room = embed_mb * 1e6
+    media: dict[Path, Medium] = {}
+    linked: list[Path] = []
+    for path in files:
+        room -= path.stat().st_size
+        if room >= 0:
+            source = f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+        else:
+            linked.append(path)
+            source = quote(Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix())
+        media[path] = Medium(source, path.suffix == ".mp4", path.name)
+    return media, linked

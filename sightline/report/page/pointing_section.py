@@ -1,0 +1,85 @@
+"""The section on the pointing game: whether single heads look at what is known to matter."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table
+from sightline.report.page.numbers import fixed, interval
+from sightline.report.page.run_results import SPLITS, RunResults
+
+HEADS = (
+    "target", "layer", "site", "head", "n", "pointing", "pointing_low", "pointing_high", "uniform_pointing", "share",
+    "uniform_share", "temporal", "uniform_temporal",
+)  # fmt: skip
+SUMMARY = ("target", "site", "measure", "quantity", "value", "low", "high", "heads", "clips", "groups")
+
+
+def pointing_section(run: RunResults) -> Section:
+    """How well the attention of each head finds what is known to matter."""
+    section = Section(
+        "pointing",
+        "Do heads look at what matters?",
+        "Where boxes say where hands, faces or objects are, each head's attention is held against them: how often its "
+        "peak lies inside a box (pointing), and what share of it does (share). A uniform map and heads drawn at random "
+        "are the controls; beating them shows that attention is not spread blindly, and not yet that training did it.",
+    )
+    for split in SPLITS:
+        section.blocks += _summary(run, split)
+        heads = run.table(f"pointing_{split}", HEADS, "explain")
+        if heads is not None:
+            section.blocks.append(Folded(f"Every head, on the {split} clips", [_heads(heads)]))
+    if not section.blocks:
+        told = "Attention was not compared with boxes yet. Where the data have boxes, do so with"
+        section.blocks.append(Missing(told, run.command("explain")))
+    return section
+
+
+def _summary(run: RunResults, split: str) -> list[Block]:
+    summary = run.table(f"pointing_{split}_summary", SUMMARY, "explain")
+    if summary is None:
+        return []
+    columns = [
+        Column("target"), Column("site"), Column("measure"), Column("quantity"), Column("value", True),
+        Column("95 % interval", True), Column("heads", True), Column("clips", True), Column("groups", True),
+    ]  # fmt: skip
+    rows = [
+        [
+            str(row["target"]),
+            str(row["site"]),
+            str(row["measure"]),
+            str(row["quantity"]),
+            fixed(row["value"], 2),
+            interval(row["low"], row["high"], 2),
+            *(fixed(row[name], 0) for name in ("heads", "clips", "groups")),
+        ]
+        for row in summary.to_dict("records")
+    ]
+    caption = (
+        f"On the {split} clips. Relevant deep heads: of the last layers' heads, the half of higher relevance. The "
+        "interval of random heads is where 95 % of equally many heads drawn at random lie; the others resample groups."
+    )
+    return [Table(columns, rows, caption)]
+
+
+def _heads(heads: pd.DataFrame) -> Table:
+    columns = [
+        Column("target"), Column("head"), Column("clips", True), Column("pointing", True),
+        Column("95 % interval", True, "of pointing"), Column("uniform", True, "pointing of a uniform map"),
+        Column("share", True), Column("uniform", True, "share of a uniform map"),
+        Column("in time", True, "How often the frame that gets most lies in the action"),
+        Column("uniform", True, "in time, of a uniform map"),
+    ]  # fmt: skip
+    rows = [
+        [
+            str(row["target"]),
+            f"layer {row['layer']} {row['site']} head {row['head']}",
+            fixed(row["n"], 0),
+            fixed(row["pointing"], 2),
+            interval(row["pointing_low"], row["pointing_high"], 2),
+            *(fixed(row[name], 2) for name in ("uniform_pointing", "share", "uniform_share")),
+            *(fixed(row[name], 2) for name in ("temporal", "uniform_temporal")),
+        ]
+        for row in heads.to_dict("records")
+    ]
+    return Table(columns, rows)
