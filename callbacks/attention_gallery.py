@@ -233,7 +233,7 @@ class _Job:
             self._write_video(view.video(panels), f"{stem}_{kind}.mp4")
         self.seconds.drawing += time.perf_counter() - start
         captions = view.captions()
-        return {f"{stem}_{kind}.{ending}": captions[kind] for kind in KINDS for ending in ("png", "mp4")}
+        return {f"{stem}_{kind}.{ending}": captions[kind] for kind in captions for ending in ("png", "mp4")}
 
     def _write_picture(self, figure: Any, name: str) -> None:
         with styled(), replacing(self.folder / name) as temporary:

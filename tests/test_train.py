@@ -389,9 +389,10 @@ def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
     assert "splits.csv" in told
 
 
-def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
+def test_explain_draws_and_measures_what_heads_look_at(finished_run: Path, tmp_path: Path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "relevance/test", ignore_errors=True)  # which another test may have scored
     train.main(["explain", "--run", str(run)])
     assert "Spearman" in capsys.readouterr().out
     table = pd.read_csv(run / "tables/pointing_test.csv")
@@ -402,6 +403,14 @@ def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
     )
     assert shown["pointing"].between(0, 1).all()
     assert shown["pointing"].nunique() > 1
+    captions = json.loads((run / "attention/index.json").read_text())
+    files = {path.name for path in (run / "attention").iterdir()}
+    assert files == {*captions, "index.json", "pointing_test.parquet"}
+    assert len({name.rpartition("_")[0] for name in captions}) == 2  # a clip per class
+    assert list(captions.values())[-1].startswith("texting-on-phone, predicted ")
+    assert "mean of 24 train clips of its class" in list(captions.values())[-1]
+    shutil.rmtree(run / "relevance")
+    assert "Make it with: python train.py ablate --run" in error_of(capsys, "explain", "--run", str(run))
 
 
 def export_demo(folder: Path, names: list[str]) -> Path:
@@ -501,20 +510,3 @@ def test_heads_can_be_screened_by_gradient(finished_run: Path, capsys):
     assert screened["mean"].is_monotonic_increasing
     assert (screened["exact_samples"] == 5).all()
     assert not list((finished_run / "tables").glob(".screening*"))
-
-
-def test_explain_draws_what_heads_look_at_and_plays_the_pointing_game(finished_run: Path, tmp_path: Path, capsys):
-    run = tmp_path / "run"
-    shutil.copytree(finished_run, run)
-    shutil.rmtree(run / "relevance/test", ignore_errors=True)  # which another test may have scored
-    train.main(["explain", "--run", str(run)])
-    captions = json.loads((run / "attention/index.json").read_text())
-    assert {path.name for path in (run / "attention").iterdir()} == {
-        *captions, "index.json", "pointing_test.parquet"
-    }  # fmt: skip
-    assert len(captions) == 2 * 6  # a clip per class
-    assert "texting-on-phone, predicted " in list(captions.values())[-1]
-    assert "mean of 24 train clips of its class" in list(captions.values())[-1]
-    assert (run / "tables/pointing_test.csv").exists()
-    shutil.rmtree(run / "relevance")
-    assert "Make it with: python train.py ablate --run" in error_of(capsys, "explain", "--run", str(run))

@@ -3,7 +3,7 @@
 - ``heads`` (the thesis' figure 5.2): the most against the least relevant head at three depths.
 - ``frames`` (5.4): the specialised head of the clip's class over consecutive frames, one per site.
 - ``methods`` (5.5): the most relevant head of every site; where there are two sites, also the product of their maps;
-  attention rollout, where the family has one.
+  attention rollout, where the family has one. Left out where all that is left is the map in ``frames``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ClipAttention:
         return HeadGrid(self.frames, rows, [f"{depth} layers" for depth in depths], self.title, note)
 
     def strips(self) -> dict[str, list[Panel]]:
-        """Return the maps of ``frames`` and of ``methods``."""
+        """Return the maps of ``frames`` and of ``methods``, which is left out where it would be the same picture."""
         best = [self._panel(head, f"{head.unit.site}, most relevant: ") for head in best_heads(self.heads)]
         if self.product is not None:
             best.append(Panel(f"product: {' x '.join(_named(h.unit) for h in best_heads(self.heads))}", self.product))
@@ -88,6 +88,8 @@ class ClipAttention:
         own = [
             self._panel(head, f"{head.unit.site}, specialised in {self.actual}: ") for head in self.heads.specialised
         ]
+        if len(best) == 1 and best_heads(self.heads)[0].unit == self.heads.specialised[0].unit:
+            return {"frames": own}  # the same map over the same frames
         return {"frames": own, "methods": best}
 
     def strip(self, panels: list[Panel]) -> Any:
