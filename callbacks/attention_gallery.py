@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,26 +18,22 @@ from tqdm.auto import tqdm
 from callbacks.analysis import Analysis, Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.gallery_clips import chosen_clips, file_stems
+from callbacks.gallery_files import update_index, write_picture, write_video
+from callbacks.gallery_heads import head_chooser
 from callbacks.logging_results import log_to_wandb
-from sightline.backbones.fingerprint import weights_sha256
-from sightline.explain import head_maps, rollout, write_mp4
+from sightline.explain import head_maps, rollout
 from sightline.explain.cell_map import Mode
 from sightline.relevance.clip_heads import HeadChooser
-from sightline.relevance.heads import default_ends
-from sightline.relevance.table import read_manifest, read_scores, write_json
+from sightline.relevance.table import write_json
 from sightline.report.blurring import blur_boxes
 from sightline.report.clip_attention import ClipAttention, best_heads
 from sightline.report.files import replacing
-from sightline.report.style import styled
 from sightline.types import ClipBatch
 
 KINDS = ("heads", "frames", "methods")
 _ENDINGS = tuple(f"_{kind}.{ending}" for kind in KINDS for ending in ("png", "mp4"))
-INDEX = "index.json"
 HEAD = "head"
 """The name of the boxes that are blurred."""
-_PER_SECOND = 4.0  # frames of a video: the few that the model sees, slowly enough to follow
-_DPI = 130
 
 
 class AttentionGallery(Analysis):
@@ -90,7 +85,10 @@ class AttentionGallery(Analysis):
         self.blur_heads, self.boxes = blur_heads, boxes
 
     def analyse(self, context: Context) -> None:
-        chooser, scored_split = self._chooser(context)
+        splits = (context.split, "train")
+        chooser, scored_split = head_chooser(
+            context, splits, self.early_layers, self.deep_layers, self.specialised_layers, self.score
+        )
         places = chosen_clips(context.data, context.split, self.clips_per_class, self.clips, self.max_clips)
         blurring = ClipTruths(context, self.boxes) if self.blur_heads else None
         if blurring is not None and not blurring.places:
@@ -99,21 +97,6 @@ class AttentionGallery(Analysis):
                 "Give a CSV of them as boxes (docs/pointing.md), or draw the frames as they are."
             )
         _Job(self, context, chooser, scored_split, places, blurring).run()
-
-    def _chooser(self, context: Context) -> tuple[HeadChooser, str]:
-        """Read the scores of the same clips, else of the training clips; also return of which split they are."""
-        split = next((name for name in (context.split, "train") if _scored(context.folder, name)), "train")
-        table = read_scores(context.folder / "relevance" / split, "heads")
-        entry = read_manifest(context.folder / "relevance" / split)["tables"]["heads"]
-        if entry["weights_sha256"] != weights_sha256(context.backbone):
-            existing = {(unit.layer, unit.site, unit.head) for unit in context.backbone.units("heads")}
-            table = table[[key in existing for key in zip(table["layer"], table["site"], table["head"], strict=True)]]
-            if context.ranks.rank == 0:
-                print("The scores are of other weights than those shown; heads that are gone are not chosen.")
-        ends = default_ends(context.backbone.family, table["layer"].nunique())
-        early = ends if self.early_layers is None else self.early_layers
-        deep = ends if self.deep_layers is None else self.deep_layers
-        return HeadChooser(table, entry["class_names"], early, deep, self.specialised_layers, self.score), split
 
 
 @dataclass
@@ -226,22 +209,14 @@ class _Job:
         """Write the pictures and videos of a clip; return the captions by file name."""
         start, stem = time.perf_counter(), self.stems[view.sample_id]
         grid = view.grid()
-        self._write_picture(grid.figure, f"{stem}_heads.png")
-        self._write_video(np.stack(list(grid.play())), f"{stem}_heads.mp4")
+        write_picture(grid.figure, self.folder / f"{stem}_heads.png")
+        write_video(np.stack(list(grid.play())), self.folder / f"{stem}_heads.mp4")
         for kind, panels in view.strips().items():
-            self._write_picture(view.strip(panels), f"{stem}_{kind}.png")
-            self._write_video(view.video(panels), f"{stem}_{kind}.mp4")
+            write_picture(view.strip(panels), self.folder / f"{stem}_{kind}.png")
+            write_video(view.video(panels), self.folder / f"{stem}_{kind}.mp4")
         self.seconds.drawing += time.perf_counter() - start
         captions = view.captions()
         return {f"{stem}_{kind}.{ending}": captions[kind] for kind in captions for ending in ("png", "mp4")}
-
-    def _write_picture(self, figure: Any, name: str) -> None:
-        with styled(), replacing(self.folder / name) as temporary:
-            figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
-
-    def _write_video(self, frames: np.ndarray, name: str) -> None:
-        with replacing(self.folder / name) as temporary:
-            write_mp4(temporary, frames, _PER_SECOND)
 
     def _finish(self) -> None:
         """Join what the processes drew, in the clips' order, and delete what an earlier gallery drew besides."""
@@ -251,12 +226,7 @@ class _Job:
         shutil.rmtree(self.parts)
         made = {name: made[name] for name in self.stems if name in made}
         captions = {file: text for entry in made.values() for file, text in entry["captions"].items()}
-        index = self.folder / INDEX
-        earlier = json.loads(index.read_text()) if index.exists() else {}
-        for file in set(earlier) - set(captions):
-            if file == Path(file).name and file.endswith(_ENDINGS):
-                (self.folder / file).unlink(missing_ok=True)
-        write_json(index, captions)
+        update_index(self.folder, captions, _ENDINGS)
         if not made:
             print("Drew no attention: none of the clips could be shown.")
             return
@@ -285,9 +255,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _scored(folder: Path, split: str) -> bool:
-    """Whether all heads of a split were scored on all its clips."""
-    entry = read_manifest(folder / "relevance" / split)["tables"].get("heads")
-    return entry is not None and entry.get("race") is None

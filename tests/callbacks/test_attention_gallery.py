@@ -11,6 +11,7 @@ import pytest
 from callbacks import AttentionGallery, HeadAblation
 from callbacks.analysis import Context
 from callbacks.attention_gallery import _Job
+from callbacks.gallery_heads import head_chooser
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from sightline.ranks import Ranks
@@ -96,7 +97,7 @@ def test_several_processes_share_the_clips(context, drawn):
     alone, index = [view.sample_id for view in drawn], (whole / "index.json").read_text()
     drawn.clear()
     gallery = AttentionGallery(clips_per_class=2)
-    chooser, split = gallery._chooser(context)
+    chooser, split = head_chooser(context, ["test"], None, None, 2, "r")
     places = [[clip.sample_id for clip in context.data.clips("test")].index(name) for name in alone]
     jobs = [_Job(gallery, replace(context, ranks=Ranks(rank, 2)), chooser, split, places, None) for rank in range(2)]
     jobs[0]._begin()
