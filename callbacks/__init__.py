@@ -11,6 +11,7 @@ from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
+from callbacks.transfer_gallery import TransferGallery
 
 __all__ = [
     "AttentionGallery",
@@ -25,4 +26,5 @@ __all__ = [
     "RunCheckpoint",
     "RunRecords",
     "SegmentResults",
+    "TransferGallery",
 ]
