@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import (
+    AttentionGallery,
     HeadAblation,
     LayerAblation,
     PointingGame,
@@ -69,7 +71,7 @@ from sightline.run_folder import (
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
-    "explain": [PointingGame],
+    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True)],
 }
 # Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
 DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {

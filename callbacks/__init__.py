@@ -1,6 +1,7 @@
 """What runs around and after a fit."""
 
 from callbacks.ablation import HeadAblation, LayerAblation
+from callbacks.attention_gallery import AttentionGallery
 from callbacks.gradient_screening import GradientScreening
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
@@ -10,8 +11,10 @@ from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
+from callbacks.transfer_gallery import TransferGallery
 
 __all__ = [
+    "AttentionGallery",
     "GradientScreening",
     "HeadAblation",
     "LayerAblation",
@@ -23,4 +26,5 @@ __all__ = [
     "RunCheckpoint",
     "RunRecords",
     "SegmentResults",
+    "TransferGallery",
 ]

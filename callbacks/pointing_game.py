@@ -10,8 +10,8 @@ import pandas as pd
 from torch import Tensor
 
 from callbacks.analysis import Analysis, Context
+from callbacks.clip_truths import ClipTruths
 from callbacks.logging_results import log_to_wandb
-from datamodules.boxes import read_boxes, video_truth
 from sightline.backbones import Backbone
 from sightline.explain import maps
 from sightline.explain.pointing_job import point_split
@@ -24,7 +24,7 @@ from sightline.report.pointing_tables import (
     summary_lines,
     write_pointing_tables,
 )
-from sightline.types import Box, ClipTruth, Unit
+from sightline.types import Unit
 
 
 def head_maps(backbone: Backbone, clips: Tensor) -> Iterator[tuple[Unit, Tensor]]:
@@ -47,6 +47,7 @@ class PointingGame(Analysis):
         deep_layers: int | None = None,
         score: Literal["r", "jsd", "dprob"] = "r",
         batch_size: int | None = None,
+        skip_unknown: bool = False,
     ) -> None:
         """Set up the pointing game.
 
@@ -58,13 +59,25 @@ class PointingGame(Analysis):
             deep_layers: How many of the last layers count as deep, likewise.
             score: What relevance is measured by.
             batch_size: Clips per batch; the data module's if not given.
+            skip_unknown: Where no boxes are known of any clip of the split, say so and go on; by default that is an
+                error. True in an explain for which nothing is configured.
         """
+        if skip_unknown and boxes is not None:
+            raise ValueError("skip_unknown is for data without boxes; with boxes given, leave it out.")
+        self.skip_unknown = skip_unknown
         self.boxes, self.tolerance = boxes, tolerance
         self.early_layers, self.deep_layers = early_layers, deep_layers
         self.score, self.batch_size = score, batch_size
 
     def analyse(self, context: Context) -> None:
-        truths = _Truths(context, None if self.boxes is None else read_boxes(self.boxes))
+        truths = ClipTruths(context, self.boxes)
+        if not truths.places:
+            unknown = f"No boxes are known of any clip of the {context.split} split."
+            if not self.skip_unknown:
+                raise ValueError(f"{unknown} Give a CSV of boxes for these clips (docs/pointing.md), or another split.")
+            if context.ranks.rank == 0:
+                print(f"{unknown} The pointing game is left out (docs/pointing.md says how to give boxes).")
+            return
         path = point_split(
             truths.places,
             lambda places: context.batches(context.split, places, self.batch_size),
@@ -97,44 +110,6 @@ class PointingGame(Analysis):
         groups = rows["group"].nunique()
         note = "" if groups >= MIN_GROUPS else f" No intervals: {groups} groups are fewer than {MIN_GROUPS}."
         print(f"Wrote {', '.join(map(str, paths))}.{note}")
-
-
-class _Truths:
-    """What is known of a split's clips.
-
-    Attributes:
-        places: Which clips of the split something is known of.
-    """
-
-    def __init__(self, context: Context, boxes: dict[str, list[Box]] | None) -> None:
-        data, clips = context.data, context.data.clips(context.split)
-        self._data, self._boxes = data, boxes
-        self._clips = {clip.sample_id: clip for clip in clips}
-        if boxes is not None:
-            known = {clip.sample_id for split in ("train", "val", "test") for clip in data.clips(split)}
-            strange = sorted(set(boxes) - known)
-            if strange:
-                raise ValueError(
-                    f"The boxes name {len(strange)} clips that the data do not have, e.g. {strange[0]}. Write "
-                    f"sample_id as in {context.folder / 'splits.csv'}."
-                )
-            self.places = [place for place, clip in enumerate(clips) if clip.sample_id in boxes]
-        else:  # a data set knows of all its clips or of none
-            self.places = list(range(len(clips))) if clips and data.truth(clips[0]) is not None else []
-        if not self.places:
-            raise ValueError(
-                f"No boxes are known of any clip of the {context.split} split. Give a CSV of boxes for these clips "
-                "(docs/pointing.md), or another split."
-            )
-
-    def of(self, name: str) -> ClipTruth:
-        """Return what is known of a clip, in the frames and pixels of the model's input."""
-        clip = self._clips[name]
-        if self._boxes is not None:
-            return video_truth(clip, self._boxes[name], self._data.settings)
-        truth = self._data.truth(clip)
-        assert truth is not None
-        return truth
 
 
 def _scored_split(context: Context) -> str | None:

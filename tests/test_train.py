@@ -13,10 +13,13 @@ import torch
 import yaml
 
 import train
+from callbacks import TransferGallery
+from callbacks.transfer_gallery import class_mapping
 from lightning_modules import VideoClassifier
 from sightline.backbones import build_backbone
 from sightline.pruning import PruningPlan, export_model, load_exported
 from sightline.run_folder import VARIABLE
+from tests.conftest import CABIN
 from tests.datamodules.video_files import write_video
 
 
@@ -388,9 +391,10 @@ def test_data_that_is_divided_otherwise_is_noticed(finished_run, capsys):
     assert "splits.csv" in told
 
 
-def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
+def test_explain_draws_and_measures_what_heads_look_at(finished_run: Path, tmp_path: Path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "relevance/test", ignore_errors=True)  # which another test may have scored
     train.main(["explain", "--run", str(run)])
     assert "Spearman" in capsys.readouterr().out
     table = pd.read_csv(run / "tables/pointing_test.csv")
@@ -401,6 +405,14 @@ def test_explain_measures_the_heads(finished_run: Path, tmp_path: Path, capsys):
     )
     assert shown["pointing"].between(0, 1).all()
     assert shown["pointing"].nunique() > 1
+    captions = json.loads((run / "attention/index.json").read_text())
+    files = {path.name for path in (run / "attention").iterdir()}
+    assert files == {*captions, "index.json", "pointing_test.parquet"}
+    assert len({name.rpartition("_")[0] for name in captions}) == 2  # a clip per class
+    assert list(captions.values())[-1].startswith("texting-on-phone, predicted ")
+    assert "mean of 24 train clips of its class" in list(captions.values())[-1]
+    shutil.rmtree(run / "relevance")
+    assert "Make it with: python train.py ablate --run" in error_of(capsys, "explain", "--run", str(run))
 
 
 def export_demo(folder: Path, names: list[str]) -> Path:
@@ -444,9 +456,7 @@ def test_a_pruned_model_is_recovered(finished_run: Path, tiny_config: Path, tmp_
     assert (run / "tables/test.csv").is_file()
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(train.__file__).parent / "configs").rglob("*.yaml")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", sorted((Path(train.__file__).parent / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_path, monkeypatch):
     text = path.read_text()
     assert text.startswith("#"), "a config opens with what it is for"
@@ -472,6 +482,45 @@ def test_every_config_is_parsed_and_its_classes_instantiated(path: Path, tmp_pat
     model, data, _ = built[0]
     assert model.backbone.input_spec.frames == data.frames
     assert model.hparams["num_classes"] == data.num_classes
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(train.__file__).parent / "configs/transfer").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_transfer_is_parsed_and_maps_classes_that_exist(path: Path, finished_run: Path, monkeypatch):
+    assert f"python train.py explain --run <run> --config configs/transfer/{path.name}" in path.read_text()
+    built: list = []
+
+    class OnlyBuild(train.RunTrainer):
+        def explain(self, model, datamodule, ckpt_path=None, split: train.Split = "test") -> None:
+            built.extend(step for step in self.callbacks if isinstance(step, TransferGallery))
+
+    monkeypatch.setattr(train, "RunTrainer", OnlyBuild)
+    train.main(["explain", "--run", str(finished_run), "--config", str(path)])
+    [transfer] = built
+    assert (transfer.data.frames, transfer.data.size) == (16, 224)
+    names = transfer.data._class_names()
+    mapped = class_mapping(transfer.classes, list(transfer.classes), names)
+    assert {names[label] for label in mapped} == {
+        "interacting_with_phone", "working_on_laptop", "eating", "drinking", "opening_backpack", "closing_backpack"
+    }  # fmt: skip
+
+
+def test_a_model_is_shown_on_other_data(finished_run: Path, tmp_path: Path, cabin_root: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    data = {"class_path": "datamodules.SyntheticCabin", "init_args": {"root": str(cabin_root), **CABIN}}
+    step = {"class_path": "callbacks.TransferGallery", "init_args": {
+        "data": data, "classes": {"steering": ["steering"]}, "clips_per_class": 1,
+    }}  # fmt: skip
+    path = tmp_path / "transfer.yaml"
+    path.write_text(yaml.safe_dump({"trainer": {"callbacks": [step]}}))
+    arguments = ["explain", "--run", str(run), "--config", str(path)]
+    train.main(arguments)
+    assert len(pd.read_csv(run / "tables/transfer.csv")) == 1
+    step["init_args"]["classes"] = {"sleeping": "steering"}
+    path.write_text(yaml.safe_dump({"trainer": {"callbacks": [step]}}))
+    assert "'sleeping', which is no class of the model's: steering, texting-on-phone" in error_of(capsys, *arguments)
 
 
 def test_ablate_can_race(finished_run: Path, tmp_path: Path, capsys):

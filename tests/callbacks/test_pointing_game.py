@@ -86,3 +86,17 @@ def test_wrong_boxes_are_named(context, tmp_path):
     path.write_text(f"sample_id,name,frame,x0,y0,x1,y1\n{of_train},cup,0,0,0,9,9\n")
     with pytest.raises(ValueError, match="No boxes are known of any clip of the test split"):
         PointingGame(boxes=str(path)).analyse(context)
+
+
+def test_data_without_boxes_are_an_error_unless_that_is_to_be_passed_over(context, monkeypatch, capsys):
+    monkeypatch.setattr(SyntheticCabin, "truth", lambda self, clip: None)
+    with pytest.raises(ValueError, match="No boxes are known of any clip of the test split"):
+        PointingGame().analyse(context)
+    capsys.readouterr()
+    PointingGame(skip_unknown=True).analyse(context)
+    printed = capsys.readouterr().out
+    assert printed.startswith("No boxes are known of any clip of the test split. The pointing game is left out")
+    assert printed.count("\n") == 1
+    assert not (context.folder / "attention").exists()
+    with pytest.raises(ValueError, match="with boxes given, leave it out"):
+        PointingGame(boxes="boxes.csv", skip_unknown=True)
