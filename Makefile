@@ -27,8 +27,8 @@ demo: install ## Run the main job on the synthetic cabin (BACKBONE=video_swin|ti
 		--run runs/demo$(if $(BACKBONE),-$(BACKBONE)) $(if $(BACKBONE),--model.backbone $(BACKBONE)_demo)
 
 .PHONY: test
-test: install ## Run the default test suite
-	@$(BIN)/python -m pytest
+test: install ## Run the default test suite, a process per core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: test-slow
 test-slow: install ## Run the tests that take minutes
