@@ -14,6 +14,14 @@ HEADS = (
 )  # fmt: skip
 SUMMARY = ("target", "site", "measure", "quantity", "value", "low", "high", "heads", "clips", "groups")
 
+SHORT = {
+    "relevant deep heads": "relevant deep heads",
+    "all other heads": "other heads",
+    "difference to all other heads": "difference",
+    "uniform map": "uniform map",
+    "Spearman's correlation with relevance": "correlation with relevance",
+}
+
 
 def pointing_section(run: RunResults) -> Section:
     """How well the attention of each head finds what is known to matter."""
@@ -59,7 +67,35 @@ def _summary(run: RunResults, split: str) -> list[Block]:
         f"On the {split} clips. Relevant deep heads: of the last layers' heads, the half of higher relevance. The "
         "interval of random heads is where 95 % of equally many heads drawn at random lie; the others resample groups."
     )
-    return [Table(columns, rows, caption)]
+    short = _short(summary)
+    every = Folded(f"All measures and comparisons, on the {split} clips", [Table(columns, rows, caption)])
+    return [short, every] if short.rows else [Table(columns, rows, caption)]
+
+
+def _short(summary: pd.DataFrame) -> Table:
+    """The pointing game alone, a row per target and site."""
+    columns = [
+        Column("target"),
+        Column("site"),
+        *(Column(name, True) for name in SHORT.values()),
+        Column("clips", True),
+    ]
+    rows = []
+    pointing = summary[(summary["measure"] == "pointing") & summary["quantity"].isin(SHORT)]
+    for (target, site), found in pointing.groupby(["target", "site"], sort=False):
+        by_name = found.set_index("quantity")
+        cells = []
+        for name in SHORT:
+            row = by_name.loc[name] if name in by_name.index else None
+            bounds = "" if row is None or pd.isna(row["low"]) else f" ({interval(row['low'], row['high'], 2)})"
+            cells.append("" if row is None else fixed(row["value"], 2) + bounds)
+        rows.append([str(target), str(site), *cells, fixed(found["clips"].max(), 0)])
+    caption = (
+        "How often the peak of a head's map lies inside a box of the target (for action: in a frame of the action), "
+        "with 95 % intervals where there are enough subjects. Relevant deep heads: of the last layers' heads, the half "
+        "of higher relevance."
+    )
+    return Table(columns, rows, caption)
 
 
 def _heads(heads: pd.DataFrame) -> Table:
