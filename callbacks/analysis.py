@@ -19,6 +19,7 @@ from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.checkpoints import CheckpointError, plain_state_dict, read_checkpoint
+from sightline.pruning.testing import predict_split
 from sightline.ranks import Ranks
 from sightline.relevance.race_job import RaceSettings
 from sightline.types import ClipBatch
@@ -69,6 +70,19 @@ class Context:
         for batch in self.data.evaluation_loader([clips[i] for i in places], batch_size):
             unreadable.add(batch["unreadable"])
             yield batch
+
+
+def predict_clips(
+    context: Context, model: Backbone, split: str, name: str, batch_size: int | None
+) -> pd.DataFrame | None:
+    """Predict a whole split with any model; on disk as tables/predictions/<name>.csv, returned on rank 0 alone."""
+    return predict_split(
+        model,
+        [clip.sample_id for clip in context.data.clips(split)],
+        lambda places: context.batches(split, places, batch_size),
+        context.folder / "tables" / "predictions" / f"{name}.csv",
+        context.ranks,
+    )
 
 
 class Analysis(L.Callback, ABC):

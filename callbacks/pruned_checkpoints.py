@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from callbacks.analysis import Analysis, Context, device_name
+from callbacks.analysis import Analysis, Context, device_name, predict_clips
 from callbacks.logging_results import log_to_wandb
 from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, Score, Wishes
 from lightning_modules.video_classifier import VideoClassifier, backbone_options
@@ -25,7 +25,7 @@ from sightline.pruning.latency import compare_latency
 from sightline.pruning.plan import PruningPlan, unpruned_plan
 from sightline.pruning.programs import check_programs
 from sightline.pruning.targets import Targets
-from sightline.pruning.testing import accuracy, predict_split
+from sightline.pruning.testing import accuracy
 from sightline.report.files import replacing, save_figure
 from sightline.report.outcomes import accuracy_by, read_outcomes
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
@@ -161,14 +161,7 @@ class PrunedCheckpoints(Analysis):
 
     def _test(self, context: Context, plan: PruningPlan, model: Backbone, full: Cost) -> PruningRow | None:
         """Test a model on the test split; the row of the table on rank 0, None elsewhere."""
-        clips = context.data.clips("test")
-        predictions = predict_split(
-            model,
-            [clip.sample_id for clip in clips],
-            lambda places: context.batches("test", places, self.batch_size),
-            context.folder / "tables" / "predictions" / f"{plan.plan_id}.csv",
-            context.ranks,
-        )
+        predictions = predict_clips(context, model, "test", plan.plan_id, self.batch_size)
         return context.ranks.together(lambda: self._row(context, plan, model, full, predictions), only_first=True)
 
     def _row(

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from callbacks.analysis import Context
+from callbacks.analysis import Context, predict_clips
 from callbacks.logging_results import log_to_wandb
 from sightline.backbones import Backbone
 from sightline.pruning.counting import count_cost
 from sightline.pruning.latency import measure_latency
 from sightline.pruning.plan import PruningPlan, unpruned_plan
 from sightline.pruning.targets import LIMITS, Targets, Trial, search
-from sightline.pruning.testing import accuracy, predict_split
+from sightline.pruning.testing import accuracy
 from sightline.report.files import replacing
 
 log = logging.getLogger(__name__)
@@ -70,16 +70,9 @@ class _Measures:
     def top1(self, model: Backbone, plan_id: str) -> float | None:
         """Test a model on the validation split; top-1 in percent."""
         context = self.context
-        clips = context.data.clips("val")
-        if not clips:
+        if not context.data.clips("val"):
             raise ValueError("max_drop is measured on the validation split, which has no clips. Give the data one.")
-        predictions = predict_split(
-            model,
-            [clip.sample_id for clip in clips],
-            lambda places: context.batches("val", places, self.batch_size),
-            context.folder / "tables" / "predictions" / "val" / f"{plan_id}.csv",
-            context.ranks,
-        )
+        predictions = predict_clips(context, model, "val", f"val/{plan_id}", self.batch_size)
 
         def share() -> float:
             assert predictions is not None

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.analysis import Analysis, Context
+from callbacks.analysis import Analysis, Context, predict_clips
 from callbacks.logging_results import log_to_wandb
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
 from lightning_modules.video_classifier import backbone_options
@@ -18,7 +18,8 @@ from sightline.pruning.counting import count_cost
 from sightline.pruning.export import export_model
 from sightline.pruning.exported import load_exported, read_description
 from sightline.pruning.plan import PruningPlan
-from sightline.pruning.testing import accuracy, predict_split
+from sightline.pruning.testing import accuracy
+from sightline.report.files import replacing
 from sightline.report.pruning_table import accuracy_interval
 from sightline.types import Unit
 
@@ -78,14 +79,7 @@ class RecoveredModel(Analysis):
         )
 
     def _test(self, context: Context, name: str, model: Backbone) -> dict[str, Any] | None:
-        clips = context.data.clips("test")
-        predictions = predict_split(
-            model,
-            [clip.sample_id for clip in clips],
-            lambda places: context.batches("test", places, self.batch_size),
-            context.folder / "tables" / "predictions" / f"{name}.csv",
-            context.ranks,
-        )
+        predictions = predict_clips(context, model, "test", name, self.batch_size)
         if predictions is None:
             return None
         found, cost = accuracy(predictions), count_cost(model)
@@ -96,8 +90,8 @@ class RecoveredModel(Analysis):
 
     def _report(self, context: Context, table: pd.DataFrame, folder: Path) -> None:
         path = context.folder / "tables" / "recovery.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, float_format="%.6g")
+        with replacing(path) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
         log_to_wandb(context.loggers, {"recovery": table})
         shown = Table("model", "top-1 % (95 %)", "parameters", "multiply-adds", title="Recovery")
         for row in table.to_dict("records"):
