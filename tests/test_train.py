@@ -409,8 +409,7 @@ def test_explain_draws_and_measures_what_heads_look_at(finished_run: Path, tmp_p
     files = {path.name for path in (run / "attention").iterdir()}
     assert files == {*captions, "index.json", "pointing_test.parquet"}
     assert len({name.rpartition("_")[0] for name in captions}) == 2  # a clip per class
-    assert list(captions.values())[-1].startswith("texting-on-phone, predicted ")
-    assert "mean of 24 train clips of its class" in list(captions.values())[-1]
+    assert ": texting-on-phone, predicted " in list(captions.values())[-1]
     shutil.rmtree(run / "relevance")
     assert "Make it with: python train.py ablate --run" in error_of(capsys, "explain", "--run", str(run))
 

@@ -98,6 +98,12 @@ class HeadChooser:
         )
         return ClipHeads(extremes, specialised, 0 if own else rows["sample_id"].nunique())
 
+    def most_relevant(self) -> tuple[ShownHead, ...]:
+        """Return the most relevant head of every site over all scored clips, out of all layers."""
+        found = extreme_heads(self._table, "data set", self._class_names, self._early, self._deep, self._score)
+        best = found[(found["depth"] == "all") & (found["extreme"] == "most")]
+        return tuple(ShownHead(_unit(row), "all", "most", float(row["mean"])) for row in best.to_dict("records"))
+
 
 def _unit(row: Mapping[Hashable, Any]) -> Unit:
     return Unit(int(row["layer"]), row["site"], int(row["head"]))

@@ -67,7 +67,11 @@ def test_specialised_heads_are_drawn_and_scored_as_the_mapped_class(context, cab
     captions = json.loads((context.folder / "attention/index.json").read_text())
     assert [name.rpartition("_")[2] for name in captions] == ["transfer.png", "transfer.mp4"] * 2
     assert all((context.folder / "attention" / name).stat().st_size > 1000 for name in captions)
-    assert next(iter(captions.values())).startswith("Transfer: steering (here texting-on-phone), predicted ")
+    told = next(iter(captions.values()))
+    assert told.startswith(
+        "Attention of the head most relevant to texting-on-phone, frame by frame, in a clip of other "
+    )
+    assert f"Clip {row['sample_id']}: steering there, predicted " in told
 
 
 def test_galleries_keep_each_others_files(context, cabin_root):
