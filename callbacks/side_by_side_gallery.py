@@ -126,7 +126,7 @@ class _Model:
     def look(self, clip: Tensor, speciality: str | None, mode: Mode) -> ModelView:
         """Run the model on a clip (1, 3, T, H, W); without a speciality, show its most relevant heads."""
         if speciality is None:
-            heads = self.chooser.most_relevant()
+            heads = self.chooser.most_relevant
         else:
             heads = self.chooser.choose("", self.class_names.index(speciality)).specialised
         probability, predicted = self.backbone(clip).float().softmax(dim=1)[0].max(dim=0)

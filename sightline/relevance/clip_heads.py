@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -98,8 +99,9 @@ class HeadChooser:
         )
         return ClipHeads(extremes, specialised, 0 if own else rows["sample_id"].nunique())
 
+    @cached_property
     def most_relevant(self) -> tuple[ShownHead, ...]:
-        """Return the most relevant head of every site over all scored clips, out of all layers."""
+        """The most relevant head of every site over all scored clips, out of all layers."""
         found = extreme_heads(self._table, "data set", self._class_names, self._early, self._deep, self._score)
         best = found[(found["depth"] == "all") & (found["extreme"] == "most")]
         return tuple(ShownHead(_unit(row), "all", "most", float(row["mean"])) for row in best.to_dict("records"))
