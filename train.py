@@ -20,9 +20,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 # Threads that spin while they wait for each other slow everything down many times where other programs use the cores as
 # well: an epoch of the demo took 145 s instead of 19. OpenMP reads this once, when PyTorch is imported.
@@ -33,21 +32,12 @@ from jsonargparse import SUPPRESS
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from callbacks import (
-    AttentionGallery,
-    HeadAblation,
-    LayerAblation,
-    PointingGame,
-    PrunedCheckpoints,
-    RelevanceBoxplots,
-    RunCheckpoint,
-    RunRecords,
-    SegmentResults,
-)
-from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, run_checkpoint
+from callbacks import RunCheckpoint, RunRecords, SegmentResults
+from callbacks.analysis import run_checkpoint
 from callbacks.predict_files import predict_command
 from callbacks.preview import preview
 from callbacks.report import report, report_command
+from callbacks.run_trainer import DEFAULT_ANALYSES, RunTrainer
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
 from datamodules.bad_clips import TooManyBadClipsError
@@ -55,7 +45,6 @@ from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from sightline.provenance import record_command
-from sightline.relevance.race_job import RaceSettings
 from sightline.report.compare import compare_runs
 from sightline.run_folder import (
     VARIABLE,
@@ -67,114 +56,12 @@ from sightline.run_folder import (
     launched_rank,
 )
 
-# What runs where a run's configuration names no such callback.
-DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
-    "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
-    "prune": [PrunedCheckpoints],
-    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True)],
-}
 # Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
 DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {
     "check-data": (check_data, "tables"),
     "preview": (preview, "figures"),
 }
 _GIVEN = {"data", "folder"}
-Split = Literal["train", "val", "test"]
-
-
-class RunTrainer(L.Trainer):
-    """A Trainer that can also analyse a trained model without training it again."""
-
-    def ablate(
-        self,
-        model: VideoClassifier,
-        datamodule: ClipDataModule,
-        ckpt_path: str | None = None,
-        split: Split = "train",
-        overwrite: bool = False,
-        sampling: Sampling | None = None,
-        race: RaceSettings = RaceSettings(),  # noqa: B008 - frozen; jsonargparse makes options of its fields
-    ) -> None:
-        """Score every head and layer of a trained model on a split, and draw the scores.
-
-        Args:
-            model: The classifier.
-            datamodule: The data.
-            ckpt_path: The weights; the run's best if not given.
-            split: The clips to score on. The training clips decide what is pruned.
-            overwrite: Replace scores that were made from other weights or data.
-            sampling: Every unit on every clip (full), or only until it is settled which units are least and most
-                relevant (racing; docs/relevance.md says what that risks). As configured, full by default, if not given.
-            race: What racing shall settle, and how surely.
-        """
-        self._analyse("ablate", model, datamodule, ckpt_path, split, overwrite, sampling, race)
-
-    def prune(
-        self,
-        model: VideoClassifier,
-        datamodule: ClipDataModule,
-        ckpt_path: str | None = None,
-    ) -> None:
-        """Export pruned models from a run's scores on the training clips, and test each of them.
-
-        Args:
-            model: The classifier.
-            datamodule: The data.
-            ckpt_path: The weights; the run's best if not given.
-        """
-        self._analyse("prune", model, datamodule, ckpt_path, "train")
-
-    def explain(
-        self,
-        model: VideoClassifier,
-        datamodule: ClipDataModule,
-        ckpt_path: str | None = None,
-        split: Split = "test",
-    ) -> None:
-        """Show and measure what the heads of a trained model look at.
-
-        Args:
-            model: The classifier.
-            datamodule: The data.
-            ckpt_path: The weights; the run's best if not given.
-            split: The clips to look at.
-        """
-        self._analyse("explain", model, datamodule, ckpt_path, split)
-
-    def _analyse(
-        self,
-        command: str,
-        model: VideoClassifier,
-        datamodule: ClipDataModule,
-        ckpt_path: str | None,
-        split: str,
-        overwrite: bool = False,
-        sampling: Sampling | None = None,
-        race: RaceSettings | None = None,
-    ) -> None:
-        steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
-        steps = steps or [make() for make in DEFAULT_ANALYSES[command]]
-
-        def work() -> None:
-            self.strategy.setup_environment()
-            prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
-            ranks_of(self).together(prepare)
-            folder = Path(self.default_root_dir)
-            record = folder / "tables" / f"unreadable-{command}.csv"
-            ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
-            context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
-            for step in steps:
-                step.analyse(context)
-            datamodule.report_bad_clips()
-            for logger in self.loggers:
-                logger.finalize("success")
-            self.strategy.barrier("done")
-
-        launcher = self.strategy.launcher
-        if launcher is None:
-            work()
-        else:
-            launcher.launch(work, trainer=self)
 
 
 class RunCLI(LightningCLI):

@@ -14,6 +14,7 @@ import yaml
 
 import train
 from callbacks import SideBySideGallery, TransferGallery
+from callbacks.run_trainer import Split
 from callbacks.transfer_gallery import class_mapping
 from lightning_modules import VideoClassifier
 from sightline.backbones import build_backbone
@@ -491,7 +492,7 @@ def test_every_transfer_is_parsed_and_maps_classes_that_exist(path: Path, finish
     built: list = []
 
     class OnlyBuild(train.RunTrainer):
-        def explain(self, model, datamodule, ckpt_path=None, split: train.Split = "test") -> None:
+        def explain(self, model, datamodule, ckpt_path=None, split: Split = "test") -> None:
             built.extend(step for step in self.callbacks if isinstance(step, TransferGallery))
 
     monkeypatch.setattr(train, "RunTrainer", OnlyBuild)
@@ -513,7 +514,7 @@ def test_every_side_by_side_is_parsed(path: Path, finished_run: Path, monkeypatc
     built: list = []
 
     class OnlyBuild(train.RunTrainer):
-        def explain(self, model, datamodule, ckpt_path=None, split: train.Split = "test") -> None:
+        def explain(self, model, datamodule, ckpt_path=None, split: Split = "test") -> None:
             built.extend(step for step in self.callbacks if isinstance(step, SideBySideGallery))
 
     monkeypatch.setattr(train, "RunTrainer", OnlyBuild)

@@ -7,10 +7,7 @@
 ``forward`` is exactly these three. Interventions (skipping layers, gating heads) and observation are arguments of a
 call, never a state of the module: nothing can be left behind, not even by an exception.
 
-Ablating head h of a site means A_h = 0, hence H_h = A_h V_h = 0 in the concatenation before the output projection;
-everything else, the projection's bias too, stays.
-
-Shapes: B clips, N tokens, D width, L positions of a site in the site's own order, h heads of a site, d width of a head.
+Shapes: B clips, N tokens, D width, h heads of a site.
 """
 
 from __future__ import annotations
@@ -18,174 +15,15 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sightline.backbones.layout import AttentionLayout
+from sightline.backbones.layer import Layer
+from sightline.backbones.observation import Gates, Observer
 from sightline.backbones.state import TokenState
-from sightline.types import InputSpec, LayerInfo, ModelRecord, Site, Unit
-
-Gates = Mapping[tuple[int, str], Tensor]
-
-
-@dataclass(frozen=True)
-class Attended:
-    """What one attention site has computed, before its output projection.
-
-    Attributes:
-        heads: H_h = A_h V_h for every head that exists, (B, L, h, d).
-        residual: What is added to the heads before the projection and is not attention (MViTv2's pooled query), one
-            for every head that the site was built with, (B, L, h_built, d); None in the families without such a term.
-        places: Place of each head that exists among those that the site was built with; None where all exist or where
-            a removed head leaves no residual behind.
-        normalised: The tokens after the site's LayerNorm, (B, N, D), where the skip path reads them too (MViTv2).
-        class_only: Whether these are the heads at the class tokens' positions alone, see `Layer.attend_class`.
-    """
-
-    heads: Tensor
-    residual: Tensor | None = None
-    places: tuple[int, ...] | None = None
-    normalised: Tensor | None = None
-    class_only: bool = False
-
-    def gated(self, gate: Tensor) -> Attended:
-        """Multiply each head by its gate, (h,) or one row per clip (B, h)."""
-        shape = (1, 1, -1, 1) if gate.dim() == 1 else (gate.shape[0], 1, -1, 1)
-        return replace(self, heads=self.heads * gate.to(self.heads).reshape(shape))
-
-    def merged(self) -> Tensor:
-        """Return the concatenation that the output projection reads, (B, L, h * d)."""
-        if self.residual is None:
-            return self.heads.flatten(2)
-        if self.places is None:
-            return (self.heads + self.residual).flatten(2)
-        places = torch.tensor(self.places, dtype=torch.long, device=self.heads.device)
-        return self.residual.index_add(2, places, self.heads.to(self.residual.dtype)).flatten(2)
-
-
-@dataclass
-class Observation:
-    """What was asked for of one site. Differentiable where gradients are on.
-
-    Attributes:
-        heads: H_h, (B, L, h, d).
-        attention: Softmax weights, (B, groups, h, queries, keys); a group is a window, a frame or a place, and 1
-            where attention is joint.
-        keys: (B, groups, h, keys, d).
-        layout: Where these keys lie in the clip; comes with attention and keys.
-    """
-
-    heads: Tensor | None = None
-    attention: Tensor | None = None
-    keys: Tensor | None = None
-    layout: AttentionLayout | None = None
-
-
-@dataclass
-class Observer:
-    """Names what a run shall keep, and holds it afterwards.
-
-    Example:
-        observer = Observer(attention=True)
-        backbone(clips, observer=observer)
-        weights = observer.sites[3, "attention"].attention
-    """
-
-    heads: bool = False
-    attention: bool = False
-    keys: bool = False
-    sites: dict[tuple[int, str], Observation] = field(default_factory=dict)
-
-    def site(self, layer: int, name: str) -> Observation:
-        return self.sites.setdefault((layer, name), Observation())
-
-
-class Layer(nn.Module, ABC):
-    """One layer: its attention sites in order, then its MLP; each can be entered separately.
-
-    A family subclasses this and keeps its modules under the names of the implementation whose checkpoints users own.
-    """
-
-    index: int
-    stage: int
-    removable: bool = True
-    reason: str = ""
-
-    @property
-    @abstractmethod
-    def sites(self) -> tuple[Site, ...]:
-        """The attention sites in the order in which they run."""
-
-    @abstractmethod
-    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> Attended:
-        """Compute the heads of one site from the state before it."""
-
-    @abstractmethod
-    def project(self, state: TokenState, site: str, attended: Attended) -> TokenState:
-        """Return the state after a site: output projection and residual connection; affine in the heads."""
-
-    @abstractmethod
-    def contribution(self, state: TokenState, site: str, attended: Attended, position: int) -> Tensor:
-        """Return what the head at ``position`` adds to the tokens after the site in evaluation mode, (B, N, D)."""
-
-    @abstractmethod
-    def mlp_step(self, state: TokenState) -> TokenState:
-        """Return the state after the MLP and its residual connection."""
-
-    @abstractmethod
-    def layout(self, state: TokenState, site: str) -> AttentionLayout:
-        """Return where the keys of a site lie, and which queries a map reads, from the state before it."""
-
-    @abstractmethod
-    def remove_heads(self, site: str, positions: Collection[int]) -> None:
-        """Delete the parameters of the heads at these positions of the site."""
-
-    def attend_class(self, state: TokenState, site: str) -> Attended:
-        """Compute the heads of the last site where nothing will be read but class tokens, in evaluation mode.
-
-        A family whose classifier reads these alone overrides this to compute no others. `project` then returns, and
-        `contribution` refers to, a state of class tokens alone.
-        """
-        return self.attend(state, site)
-
-    def resume(self, state: TokenState, place: int = 0, class_only: bool = False) -> TokenState:
-        """Run what follows inside the layer: the sites from ``place`` on, then the MLP.
-
-        Args:
-            state: Before that site, or before the MLP where no site is left.
-            place: How many sites have run.
-            class_only: Whether only class tokens are read of what comes out, so that no others need be computed.
-        """
-        sites = self.sites
-        for number in range(place, len(sites)):
-            name = sites[number].name
-            last = class_only and number + 1 == len(sites)
-            attended = self.attend_class(state, name) if last else self.attend(state, name)
-            state = self.project(state, name, attended)
-        return self.mlp_step(state.only_class_tokens() if class_only else state)
-
-    def shortcut(self, state: TokenState) -> TokenState:
-        """Return what is left of the layer when it is ablated: the identity, except where it changes the grid."""
-        return state
-
-    def info(self) -> LayerInfo:
-        return LayerInfo(self.index, self.stage, self.sites, self.removable, self.reason)
-
-    def forward(self, state: TokenState, gates: Gates | None = None, observer: Observer | None = None) -> TokenState:
-        for site in self.sites:
-            attended = self.attend(state, site.name, observer)
-            gate = gates.get((self.index, site.name)) if gates else None
-            if gate is not None:
-                attended = attended.gated(gate)
-            if observer is not None and observer.heads:
-                observer.site(self.index, site.name).heads = attended.heads
-            if observer is not None and (observer.attention or observer.keys):
-                observer.site(self.index, site.name).layout = self.layout(state, site.name)
-            state = self.project(state, site.name, attended)
-        return self.mlp_step(state)
+from sightline.types import InputSpec, LayerInfo, ModelRecord, Unit
 
 
 class Backbone(nn.Module, ABC):

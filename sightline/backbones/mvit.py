@@ -33,11 +33,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import MLP, StochasticDepth
 
-from sightline.backbones.base import Attended, Backbone, Layer, Observer
+from sightline.backbones.base import Backbone
+from sightline.backbones.layer import Layer
 from sightline.backbones.layout import CLASS_TOKEN, AttentionLayout
 from sightline.backbones.linear import preserve_variance_
 from sightline.backbones.mvit_attention import MultiscaleAttention, layer_norm
 from sightline.backbones.mvit_config import LayerShape, MViTConfig
+from sightline.backbones.observation import Attended, Observer
 from sightline.backbones.relative_positions import resized
 from sightline.backbones.state import TokenState
 from sightline.types import InputSpec, ModelRecord, Site

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones.attention import attention, attention_with_weights
-from sightline.backbones.base import Attended
 from sightline.backbones.linear import smaller_linear
 from sightline.backbones.mvit_config import LayerShape, pooled_size
+from sightline.backbones.observation import Attended
 from sightline.backbones.relative_positions import (
     Size3,
     Terms,

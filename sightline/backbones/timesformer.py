@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed, resample_abs_pos_embed
 from torch import Tensor, nn
 
-from sightline.backbones.base import Attended, Observer
 from sightline.backbones.layout import CLASS_TOKEN, AttentionLayout
 from sightline.backbones.merged_linear import MergedLinear
+from sightline.backbones.observation import Attended, Observer
 from sightline.backbones.state import TokenState
 from sightline.backbones.vit_layers import (
     BlockStack,

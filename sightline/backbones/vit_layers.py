@@ -27,9 +27,11 @@ from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from sightline.backbones.attention import attention, attention_with_weights
-from sightline.backbones.base import Attended, Backbone, Layer, Observer
+from sightline.backbones.base import Backbone
+from sightline.backbones.layer import Layer
 from sightline.backbones.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
 from sightline.backbones.linear import preserve_variance_, smaller_linear
+from sightline.backbones.observation import Attended, Observer
 from sightline.backbones.state import TokenState
 from sightline.backbones.windows import Size3
 from sightline.types import InputSpec, ModelRecord, Site

@@ -9,6 +9,7 @@ import pandas as pd
 from sightline.report.comparison import accuracy_table, averaged_draws, method_table, removed_layers_table, score_table
 from sightline.report.comparison_markdown import comparison_markdown
 from sightline.report.files import replacing, save_figure
+from sightline.report.outcome_intervals import difference_table
 from sightline.report.outcomes import accuracy_by
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
 from sightline.report.pruning_table import RELEVANCE_SCORES
@@ -18,10 +19,11 @@ from sightline.report.runs import read_runs
 def compare_runs(runs: list[str], out: str) -> None:
     """Compare the pruned models of several runs: averages and spread over seeds, one section per backbone.
 
-    Writes comparison.md; methods.csv (top-1 of all methods side by side); accuracy.csv (accuracy, intervals over
-    subjects, cost, classes that lose most), removed_layers.csv (which layers each run removes, and how far runs agree),
-    scores.csv (r, jsd and dprob compared), by_class.csv and by_subject.csv (every model of every run), and the figures
-    accuracy_against_cost and accuracy_against_depth as PNG and SVG.
+    Writes comparison.md; methods.csv (top-1 of all methods side by side); differences.csv (lowest relevance against
+    every other way at the same depth); accuracy.csv (accuracy, intervals over subjects, cost, classes that lose most),
+    removed_layers.csv (which layers each run removes, and how far runs agree), scores.csv (r, jsd and dprob compared),
+    by_class.csv and by_subject.csv (every model of every run), and the figures accuracy_against_cost and
+    accuracy_against_depth as PNG and SVG.
 
     Args:
         runs: Folders of finished runs; those of the same backbone are averaged.
@@ -34,15 +36,14 @@ def compare_runs(runs: list[str], out: str) -> None:
         "accuracy": accuracy,
         "removed_layers": removed_layers_table(found.models),
         "scores": score_table(found.models),
+        "differences": difference_table(found),
         "by_class": accuracy_by(found.outcomes, found.models, "class"),
         "by_subject": accuracy_by(found.outcomes, found.models, "group"),
     }
     for name, table in tables.items():
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
-    text = comparison_markdown(
-        tables["methods"], accuracy, tables["removed_layers"], tables["scores"], list(found.models["run"].unique())
-    )
+    text = comparison_markdown({**tables, "accuracy": accuracy}, list(found.models["run"].unique()))
     with replacing(folder / "comparison.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     _draw(found.models, folder)

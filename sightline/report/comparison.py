@@ -7,20 +7,16 @@ the mean over its draws.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from sightline.relevance.bootstrap import MIN_GROUPS, mean_intervals, resampled_means
-from sightline.relevance.matrix import ScoreMatrix
+from sightline.report.outcome_intervals import WAY, subject_intervals
 from sightline.report.outcomes import UNPRUNED, accuracy_by
 from sightline.report.pruning_table import RELEVANCE_SCORES
 from sightline.report.runs import Runs
 
-WAY = ["backbone", "method", "score", "mode", "k"]
-"""What models of different runs have in common when they are averaged."""
 MEASURES = [
     "top1", "mean_class_acc", "params", "params_change_pct", "macs", "macs_change_pct", "latency_ms_b1", "clips_per_s",
 ]  # fmt: skip
@@ -77,39 +73,6 @@ def method_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     backbones = list(dict.fromkeys(rows["backbone"]))
     found = pd.DataFrame(columns).reindex(order).reset_index()
     return found.sort_values("backbone", key=lambda s: s.map(backbones.index), kind="stable", ignore_index=True)
-
-
-def subject_intervals(runs: Runs) -> pd.DataFrame:
-    """Resample whole subjects of all runs together; a subject that several runs test counts as one.
-
-    Returns:
-        Indexed by `WAY`: change, change_low, change_high, top1_low, top1_high, subjects.
-    """
-    clips = runs.outcomes.merge(runs.models[["run", "plan_id", *WAY]], on=["run", "plan_id"], validate="m:1")
-    frames = []
-    for _, some in clips.groupby("backbone", sort=False):
-        values = some.pivot_table("correct", WAY, ["run", "sample_id", "group"], aggfunc="mean", sort=False)
-        group = values.columns.get_level_values("group").to_numpy(dtype=object)
-        matrix = ScoreMatrix(values.index.to_frame(), 100 * values.to_numpy(), np.zeros(len(group), np.int64), group)
-        frames.append(_intervals(matrix, values.index))
-    return pd.concat(frames)
-
-
-def _intervals(matrix: ScoreMatrix, ways: pd.Index) -> pd.DataFrame:
-    subjects = len(set(matrix.group))
-    modes = ways.get_level_values("mode")
-    base = int(np.flatnonzero(modes == UNPRUNED)[0]) if UNPRUNED in modes else None
-    nothing = np.full(len(ways), np.nan)
-    found = {"change": nothing if base is None else matrix.means - matrix.means[base]}
-    found |= dict.fromkeys(("change_low", "change_high", "top1_low", "top1_high"), nothing)
-    if subjects >= MIN_GROUPS:
-        drawn = resampled_means(matrix)
-        found["top1_low"], found["top1_high"] = mean_intervals(drawn) or (nothing, nothing)
-        if base is not None:
-            # The same resamples for all models: what subjects have in common drops out of the difference.
-            against = replace(drawn, means=drawn.means - drawn.means[:, base : base + 1])
-            found["change_low"], found["change_high"] = mean_intervals(against) or (nothing, nothing)
-    return pd.DataFrame({**found, "subjects": subjects}, index=ways)
 
 
 def _classes_that_lose(runs: Runs) -> pd.Series:

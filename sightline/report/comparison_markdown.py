@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,40 +12,38 @@ from sightline.report.outcomes import UNPRUNED
 from sightline.report.pruning_table import RELEVANCE_SCORES, amount_and_change
 
 
-def comparison_markdown(
-    methods: pd.DataFrame, accuracy: pd.DataFrame, removed: pd.DataFrame, scores: pd.DataFrame, runs: list[str]
-) -> str:
+def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> str:
     """Lay out the tables, with what their numbers mean.
 
     Args:
-        methods: From `method_table`.
-        accuracy: From `accuracy_table`.
-        removed: From `removed_layers_table`.
-        scores: From `score_table`.
+        tables: ``methods``, ``differences``, ``accuracy``, ``removed_layers`` and ``scores``: see the functions that
+            make them in `sightline.report.comparison` and `sightline.report.outcome_intervals`.
         runs: Names of the runs, in the order in which their values are listed.
     """
+    accuracy = tables["accuracy"]
     parts = [
         "## Methods side by side",
         "Top-1 on the test clips in percent at every number k of removed layers, mean ± standard deviation over runs. "
         "In bold the best method of the row.",
-        _methods(methods),
+        _methods(tables["methods"]),
+        *_differences(tables["differences"]),
         "## Accuracy and cost",
         f"Mean ± standard deviation over runs, then every run ({', '.join(runs)}). Accuracies in percent, changes of "
         "accuracy in points; speed is clips per second against the unpruned model of the same run."
         + _about_intervals(accuracy),
         _accuracy(accuracy),
     ]
-    if len(removed):
+    if len(tables["removed_layers"]):
         parts += [
             "## Removed layers",
             "Agreement: the mean Jaccard index of two runs' sets. Layer:n says that n runs removed the layer.",
-            _removed(removed),
+            _removed(tables["removed_layers"]),
         ]
-    if len(scores):
+    if len(tables["scores"]):
         parts += [
             "## Scores compared",
             "Top-1 of one-shot pruning by each score; agreement with the set of the first score in the same run.",
-            _scores(scores),
+            _scores(tables["scores"]),
         ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -66,6 +65,30 @@ def _methods(table: pd.DataFrame) -> str:
         ]
         lines.append([row["backbone"], str(row["k"]), *marked])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _differences(table: pd.DataFrame) -> list[str]:
+    """Lay out one row per depth, and one column for the control and for each other method; nothing without any."""
+    control = (table["other_method"] == "relevance") & (table["other_score"] == table["score"])
+    baseline = (table["other_method"] != "relevance") & (table["other_mode"] == "lowest")
+    table = table[control | baseline]
+    if not len(table):
+        return []
+    score = table["score"].iloc[0]
+    name = table["other_method"].where(~control, "highest " + score).str.replace("_", " ")
+    said = zip(*(table[column].tolist() for column in ("difference", "low", "high", "runs_ahead", "runs")), strict=True)
+    cell = [f"{signed(value)}{_interval(low, high)}; {ahead} of {runs}" for value, low, high, ahead, runs in said]
+    key = ["backbone", "k"]
+    wide = table.assign(name=name, cell=cell).pivot(index=key, columns="name", values="cell")
+    wide = wide.reindex(pd.MultiIndex.from_frame(table[key].drop_duplicates()))[list(dict.fromkeys(name))]
+    columns = {column: lambda row, place=place: row[place] for place, column in enumerate([*key, *wide.columns])}
+    return [
+        f"## Lowest {score} against the others",
+        f"Points of top-1 by which removing the layers of lowest {score} keeps more than the other way at the same k "
+        "(with a minus: less), with a 95 % interval that resamples test subjects where there are 8 of them; then the "
+        "number of runs in which it keeps more.",
+        markdown_table(wide.fillna("").reset_index().astype(str), columns, list(columns)[1:]),
+    ]
 
 
 def _accuracy(table: pd.DataFrame) -> str:

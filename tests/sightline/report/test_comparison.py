@@ -10,6 +10,7 @@ import pytest
 
 from sightline.report.compare import compare_runs
 from sightline.report.comparison import accuracy_table, mean_jaccard, method_table, removed_layers_table, score_table
+from sightline.report.outcome_intervals import difference_table
 from sightline.report.pruning_table import PruningRow, write_pruning_table
 from sightline.report.runs import read_runs
 
@@ -140,7 +141,7 @@ def test_scores_are_compared_within_runs(two_runs):
 def test_files_and_figure_are_written(two_runs, tmp_path, capsys):
     out = tmp_path / "out"
     compare_runs(two_runs, str(out))
-    names = ("accuracy", "methods", "removed_layers", "scores", "by_class", "by_subject")
+    names = ("accuracy", "differences", "methods", "removed_layers", "scores", "by_class", "by_subject")
     figures = {f"accuracy_against_{axis}.{kind}" for axis in ("cost", "depth") for kind in ("png", "svg")}
     assert {path.name for path in out.iterdir()} == {*(f"{name}.csv" for name in names), "comparison.md", *figures}
     text = (out / "comparison.md").read_text()
@@ -164,3 +165,45 @@ def test_bad_runs_are_refused(two_runs, tmp_path):
     (Path(two_runs[1]) / "tables/predictions/relevance-r-none-k0.csv").unlink()
     with pytest.raises(FileNotFoundError, match="predictions"):
         read_runs(two_runs)
+
+
+def test_lowest_relevance_is_set_against_every_other_way(two_runs):
+    table = difference_table(read_runs(two_runs))
+    jsd = of(table, other_score="jsd")
+    # Of all eight test clips lowest r keeps 3 + 1, lowest jsd 2 + 1.
+    assert (jsd["k"], jsd["score"], jsd["difference"]) == (2, "r", pytest.approx(12.5))
+    assert (jsd["difference_by_run"], jsd["runs_ahead"], jsd["runs"]) == ("+25.0 +0.0", 1, 2)
+    assert np.isnan(jsd["low"])  # two subjects are too few
+    # Random draws are of k = 1, at which nothing was removed by relevance.
+    assert "random" not in set(table["other_method"])
+
+
+def test_differences_are_paired_within_subjects(tmp_path):
+    """Every subject loses the same, though subjects differ greatly: the interval of the difference is that number."""
+    subjects = [f"s{clip // 4}" for clip in range(36)]
+    low = [clip for s in range(9) for clip in ([1, 1, 1, 0] if s % 2 else [1, 0, 0, 0])]
+    high = [clip for s in range(9) for clip in ([1, 1, 0, 0] if s % 2 else [0, 0, 0, 0])]
+    tested = [
+        full([1] * 36),
+        row("relevance", "r", "lowest", (1,), low),
+        row("relevance", "r", "highest", (2,), high),
+    ]
+    run = write_run(tmp_path / "run", tested, subjects)
+    found = of(difference_table(read_runs([run])), other_mode="highest")
+    assert (found["difference"], found["low"], found["high"]) == pytest.approx((25, 25, 25))
+    assert (found["subjects"], found["runs_ahead"]) == (9, 1)
+
+
+def test_the_page_sets_control_and_baselines_against_lowest_relevance(tmp_path, capsys):
+    tested = [
+        full([1, 1, 1, 1]),
+        row("relevance", "r", "lowest", (1,), [1, 1, 1, 0]),
+        row("relevance", "r", "highest", (2,), [1, 0, 0, 0]),
+        row("relevance", "jsd", "lowest", (3,), [1, 1, 1, 0]),
+        row("block_influence", "cosine", "lowest", (3,), [1, 1, 1, 1]),
+    ]
+    compare_runs([str(write_run(tmp_path / "run", tested))], str(tmp_path / "out"))
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| backbone | k | highest r | block influence |" in page
+    assert "| swin | 1 | +50.0; 1 of 1 | -25.0; 0 of 1 |" in page
+    assert len(pd.read_csv(tmp_path / "out" / "differences.csv")) == 3

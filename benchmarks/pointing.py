@@ -1,0 +1,115 @@
+"""Do relevant deep heads look at what matters? The pointing game over several runs, put into one table.
+
+    python benchmarks/pointing.py --runs runs/tables-small/*/seed* --split train --jobs 2 --out runs/pointing
+
+Runs are finished ones on data with boxes (the synthetic cabin) whose heads are scored on the training clips. Each is
+explained by `train.py explain` with PointingGame alone, unless its table is newer than its weights. Writes OUT/
+pointing_<split>.csv (every run's summary) and .md (mean over the runs of a backbone, and each run with its interval).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from sightline.report.markdown import markdown_table  # noqa: E402
+from sightline.report.pointing_tables import CORRELATION, RELEVANT  # noqa: E402
+
+QUANTITIES = (
+    RELEVANT,
+    "all other heads",
+    "difference to all other heads",
+    "difference to other deep heads",
+    "uniform map",
+    CORRELATION,
+)
+
+
+def explain(run: Path, split: str, threads: int) -> None:
+    """Play the pointing game on one run; its output goes to explain-<split>.log in the run's folder."""
+    table = run / "tables" / f"pointing_{split}_summary.csv"
+    if table.is_file() and table.stat().st_mtime > (run / "checkpoints" / "best.ckpt").stat().st_mtime:
+        print(f"{run}: explained before", flush=True)
+        return
+    command = [sys.executable, "train.py", "explain", "--run", str(run), "--split", split]
+    environment = {"WANDB_MODE": "disabled", **os.environ, "OMP_NUM_THREADS": str(threads)}
+    log = run / f"explain-{split}.log"
+    with log.open("w") as output:
+        code = subprocess.run(
+            [*command, "--trainer.callbacks", "callbacks.PointingGame"],
+            cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
+        ).returncode  # fmt: skip
+    if code:
+        sys.exit(f"{shlex.join(command)} failed, see {log}")
+    print(f"{run}: explained", flush=True)
+
+
+def read_summaries(runs: list[Path], split: str) -> pd.DataFrame:
+    """Return the summaries of all runs, with columns backbone and run."""
+    found = []
+    for run in runs:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        summary = pd.read_csv(run / "tables" / f"pointing_{split}_summary.csv")
+        found.append(summary.assign(backbone=config["model"]["init_args"]["backbone"], run=run.name))
+    return pd.concat(found, ignore_index=True)
+
+
+def overview(summaries: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per backbone, target, site and quantity: the mean over runs, and every run's value."""
+    chosen = summaries[(summaries["measure"] == "pointing") & summaries["quantity"].isin(QUANTITIES)]
+    rows = []
+    for keys, part in chosen.groupby(["backbone", "target", "site", "quantity"], sort=False):
+        said = [
+            f"{row.value:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if pd.notna(row.low) else "")
+            for row in part.sort_values("run").itertuples()
+        ]
+        spread = part["value"].std() if len(part) > 1 else float("nan")
+        rows.append((*keys, part["value"].mean(), spread, "; ".join(said)))
+    return pd.DataFrame(rows, columns=["backbone", "target", "site", "quantity", "mean", "sd", "runs"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of finished runs")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="the clips to look at")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the cores")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    args = parser.parse_args()
+    runs = [run.resolve() for run in args.runs]
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda run: explain(run, args.split, threads), runs))
+    summaries = read_summaries(runs, args.split)
+    args.out.mkdir(parents=True, exist_ok=True)
+    summaries.to_csv(args.out / f"pointing_{args.split}.csv", index=False)
+    table = overview(summaries)
+    text = markdown_table(
+        table,
+        {
+            "backbone": lambda row: row.backbone,
+            "target": lambda row: row.target,
+            "site": lambda row: row.site,
+            "quantity": lambda row: row.quantity,
+            "mean ± sd": lambda row: f"{row.mean:.2f}" + (f" ± {row.sd:.2f}" if pd.notna(row.sd) else ""),
+            "runs": lambda row: row.runs,
+        },
+        {"mean ± sd"},
+    )
+    path = args.out / f"pointing_{args.split}.md"
+    path.write_text(text)
+    print(f"{text}\n{path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The Trainer whose further methods analyse a trained model: the commands ablate, prune and explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+
+from callbacks.ablation import HeadAblation, LayerAblation
+from callbacks.analysis import Analysis, Sampling, make_context, ranks_of
+from callbacks.attention_gallery import AttentionGallery
+from callbacks.pointing_game import PointingGame
+from callbacks.pruned_checkpoints import PrunedCheckpoints
+from callbacks.relevance_boxplots import RelevanceBoxplots
+from datamodules import ClipDataModule
+from lightning_modules import VideoClassifier
+from sightline.relevance.race_job import RaceSettings
+
+# What runs where a run's configuration names no such callback.
+DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
+    "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
+    "prune": [PrunedCheckpoints],
+    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True)],
+}
+Split = Literal["train", "val", "test"]
+
+
+class RunTrainer(L.Trainer):
+    """A Trainer that can also analyse a trained model without training it again."""
+
+    def ablate(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "train",
+        overwrite: bool = False,
+        sampling: Sampling | None = None,
+        race: RaceSettings = RaceSettings(),  # noqa: B008 - frozen; jsonargparse makes options of its fields
+    ) -> None:
+        """Score every head and layer of a trained model on a split, and draw the scores.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips to score on. The training clips decide what is pruned.
+            overwrite: Replace scores that were made from other weights or data.
+            sampling: Every unit on every clip (full), or only until it is settled which units are least and most
+                relevant (racing; docs/relevance.md says what that risks). As configured, full by default, if not given.
+            race: What racing shall settle, and how surely.
+        """
+        self._analyse("ablate", model, datamodule, ckpt_path, split, overwrite, sampling, race)
+
+    def prune(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Export pruned models from a run's scores on the training clips, and test each of them.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+        """
+        self._analyse("prune", model, datamodule, ckpt_path, "train")
+
+    def explain(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "test",
+    ) -> None:
+        """Show and measure what the heads of a trained model look at.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips to look at.
+        """
+        self._analyse("explain", model, datamodule, ckpt_path, split)
+
+    def _analyse(
+        self,
+        command: str,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None,
+        split: str,
+        overwrite: bool = False,
+        sampling: Sampling | None = None,
+        race: RaceSettings | None = None,
+    ) -> None:
+        steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
+        steps = steps or [make() for make in DEFAULT_ANALYSES[command]]
+
+        def work() -> None:
+            self.strategy.setup_environment()
+            prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
+            ranks_of(self).together(prepare)
+            folder = Path(self.default_root_dir)
+            record = folder / "tables" / f"unreadable-{command}.csv"
+            ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
+            context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
+            for step in steps:
+                step.analyse(context)
+            datamodule.report_bad_clips()
+            for logger in self.loggers:
+                logger.finalize("success")
+            self.strategy.barrier("done")
+
+        launcher = self.strategy.launcher
+        if launcher is None:
+            work()
+        else:
+            launcher.launch(work, trainer=self)
