@@ -64,7 +64,7 @@ def test_a_class_that_was_not_scored_is_named():
     only = table({"a": SCORES["a"]})
     with pytest.raises(ValueError, match="Neither new nor any other clip of phone was scored"):
         HeadChooser(only, CLASSES, 1, 1, 1).choose("new", 1)
-    with pytest.raises(ValueError, match="^No clip of phone was scored"):
+    with pytest.raises(ValueError, match=r"^No clip of phone was scored"):
         HeadChooser(only, CLASSES, 1, 1, 1).choose("", 1)
 
 
