@@ -11,6 +11,7 @@ from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
+from callbacks.side_by_side_gallery import SideBySideGallery
 from callbacks.transfer_gallery import TransferGallery
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "RunCheckpoint",
     "RunRecords",
     "SegmentResults",
+    "SideBySideGallery",
     "TransferGallery",
 ]

@@ -33,7 +33,7 @@ class ClipTruths:
             if strange:
                 raise ValueError(
                     f"The boxes name {len(strange)} clips that the data do not have, e.g. {strange[0]}. Write "
-                    f"sample_id as in {context.folder / 'splits.csv'}."
+                    f"sample_id as the data do, e.g. {min(known, default='')}."
                 )
             self.places = [place for place, clip in enumerate(clips) if clip.sample_id in self._boxes]
         else:  # a data set knows of all its clips or of none

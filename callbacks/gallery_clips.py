@@ -11,16 +11,27 @@ from datamodules.clips import SPLITS
 _LONGEST = 120  # of a file's name, which may have 255 bytes, and gets an ending
 
 
+def check_counts(per_class: int, most: int | None) -> None:
+    """Raise ValueError unless a gallery with these limits shows anything."""
+    if per_class < 1 or (most is not None and most < 1):
+        raise ValueError(f"Expected clips_per_class and max_clips of at least 1, got {per_class} and {most}.")
+
+
 def chosen_clips(
-    data: ClipDataModule, split: str, per_class: int, names: Sequence[str] | None, most: int | None
+    data: ClipDataModule,
+    split: str,
+    per_class: int,
+    names: Sequence[str] | None,
+    most: int | None,
+    classes: Sequence[str] | None = None,
 ) -> list[int]:
-    """Return the places of clips in a split: those named, or as many of every class, class by class.
+    """Return the places of clips in a split: those named, or as many of every class (or of some), class by class.
 
     Of a class, and of all where there are more than ``most``, they are spread evenly over the list, in which neighbours
     are often of one person; each class begins at another place, so that not all show the same one.
 
     Raises:
-        ValueError: If a name is not one of the split's, or the split has no clips.
+        ValueError: If a name or a class is not one of the split's, or the split has no clips.
     """
     clips = data.clips(split)
     if not clips:
@@ -33,8 +44,14 @@ def chosen_clips(
         chosen = [where[name] for name in dict.fromkeys(names)]
     else:
         by_class: dict[int, list[int]] = {}
+        wanted = None if classes is None else _labels(data, classes)
         for place, clip in enumerate(clips):
-            by_class.setdefault(clip.label, []).append(place)
+            if wanted is None or clip.label in wanted:
+                by_class.setdefault(clip.label, []).append(place)
+        if not by_class:
+            raise ValueError(
+                f"The {split} split has no clips of {', '.join(classes or ())}. Pass --split with another."
+            )
         chosen = [
             own[index]
             for order, (_, own) in enumerate(sorted(by_class.items()))
@@ -64,6 +81,13 @@ def file_stems(names: Sequence[str]) -> list[str]:
             taken, number = f"{stem}-{number}", number + 1
         found.append(taken)
     return found
+
+
+def _labels(data: ClipDataModule, classes: Sequence[str]) -> set[int]:
+    unknown = [name for name in classes if name not in data.class_names]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no class of the data. Its classes: {', '.join(data.class_names)}.")
+    return {data.class_names.index(name) for name in classes}
 
 
 def _unknown(data: ClipDataModule, split: str, name: str) -> str:

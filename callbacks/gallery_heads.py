@@ -36,7 +36,10 @@ def head_chooser(
         existing = {(unit.layer, unit.site, unit.head) for unit in context.backbone.units("heads")}
         table = table[[key in existing for key in zip(table["layer"], table["site"], table["head"], strict=True)]]
         if context.ranks.rank == 0:
-            print("The scores are of other weights than those shown; heads that are gone are not chosen.")
+            print(
+                f"The scores of {context.folder} are of other weights than those shown; heads that are gone are not "
+                "chosen."
+            )
     ends = default_ends(context.backbone.family, table["layer"].nunique())
     early, deep = ends if early is None else early, ends if deep is None else deep
     return HeadChooser(table, entry["class_names"], early, deep, last, score), split

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from callbacks.analysis import Analysis, Context
-from callbacks.gallery_clips import evenly, file_stems
-from callbacks.gallery_files import update_index, write_picture, write_video
+from callbacks.gallery_clips import evenly
+from callbacks.gallery_files import write_strip
 from callbacks.gallery_heads import head_chooser
-from callbacks.logging_results import log_to_wandb
+from callbacks.gallery_job import Drawn, GalleryClip, GalleryJob, check_blurring
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import Clip
 from sightline.explain import head_maps
 from sightline.explain.cell_map import Mode
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.clip_heads import HeadChooser
 from sightline.relevance.scores import score as score_logits
-from sightline.report.attention_figures import Panel, side_by_side, strip_figure
-from sightline.report.files import replacing
-from sightline.types import ClipBatch, Unit
+from sightline.report.attention_figures import Panel
+from sightline.types import Unit
 
-_ENDINGS = ("_transfer.png", "_transfer.mp4")
+KIND = "transfer"
 
 
 class TransferGallery(Analysis):
@@ -45,6 +44,8 @@ class TransferGallery(Analysis):
         specialised_layers: int = 2,
         score: Literal["r", "jsd", "dprob"] = "r",
         upsampling: Mode = "nearest",
+        blur_heads: bool = False,
+        boxes: str | None = None,
     ) -> None:
         """Set up the transfer.
 
@@ -57,7 +58,12 @@ class TransferGallery(Analysis):
                 relevance on the other clips is compared with that of the other heads of these layers.
             score: What heads are chosen by, and scored by.
             upsampling: nearest shows every cell as it is; trilinear is smoother, but lowers peaks and spreads weight.
+            blur_heads: Blur the boxes named head in all that is drawn; the model sees the clips as they are. Clips of
+                which no such box is known are left out, and named.
+            boxes: CSV of boxes in pixels of the other data's videos for blur_heads (docs/pointing.md); by default those
+                that the other data know of themselves, which only the synthetic cabin does.
         """
+        check_blurring(blur_heads, boxes)
         if not classes or clips_per_class < 1:
             raise ValueError(
                 f"Expected classes to map and clips_per_class of at least 1, got {classes} and {clips_per_class}."
@@ -65,44 +71,29 @@ class TransferGallery(Analysis):
         self.data, self.classes, self.split = data, classes, split
         self.clips_per_class, self.specialised_layers = clips_per_class, specialised_layers
         self.score, self.upsampling = score, upsampling
+        self.blur_heads, self.boxes = blur_heads, boxes
 
     def analyse(self, context: Context) -> None:
-        # The few clips of a transfer are not worth sharing among processes.
-        context.ranks.together(lambda: self._transfer(context), only_first=True)
-
-    def _transfer(self, context: Context) -> None:
         spec = context.backbone.input_spec
         if (self.data.frames, self.data.size) != (spec.frames, spec.height):
             raise ValueError(
                 f"The model takes clips of {spec}, the other data give {self.data.frames}x{self.data.size}x"
                 f"{self.data.size}. Set frames and size of the transfer's data."
             )
-        self.data.prepare_data()
+        context.ranks.together(self.data.prepare_data, only_first=True)
         of_class = class_mapping(self.classes, context.data.class_names, self.data.class_names)
         chooser, _ = head_chooser(context, ["train"], None, None, self.specialised_layers, self.score)
-        clips = self._clips(of_class)
-        folder = context.folder / "attention"
-        stems = dict(zip((c.sample_id for c in clips), file_stems([c.sample_id for c in clips]), strict=True))
-        captions: dict[str, str] = {}
-        rows: list[dict[str, Any]] = []
-        for batch in tqdm(self.data.evaluation_loader(clips, 1), desc="Transfer", unit="clip", total=len(clips)):
-            for name, reason in batch["unreadable"]:
-                tqdm.write(f"Left out, unreadable: {name}: {reason}")
-            for name in batch["sample_id"]:
-                text, own = self._show(context, chooser, batch, of_class, folder / f"{stems[name]}_transfer")
-                captions |= {f"{stems[name]}{ending}": text for ending in _ENDINGS}
-                rows += own
-        if not rows:
-            raise ValueError("None of the other data's clips could be read, so there is nothing to show.")
-        update_index(folder, captions, _ENDINGS)
-        self._summarise(context, pd.DataFrame(rows))
+        there = replace(context, data=self.data, split=self.split)
+        places = self._places(of_class, context.ranks.rank == 0)
+        job = GalleryJob(there, places, [KIND], "transfer", self.blur_heads, self.boxes)
+        job.run(partial(self._draw, context, chooser, of_class), self._say)
 
-    def _clips(self, of_class: Mapping[int, int]) -> list[Clip]:
+    def _places(self, of_class: Mapping[int, int], speaks: bool) -> list[int]:
         """Choose clips of every mapped class; a class without any is named."""
-        chosen = []
+        clips, chosen = self.data.clips(self.split), []
         for label in of_class:
-            own = [clip for clip in self.data.clips(self.split) if clip.label == label]
-            if not own:
+            own = [place for place, clip in enumerate(clips) if clip.label == label]
+            if not own and speaks:
                 print(f"The other data have no clip of {self.data.class_names[label]} in their {self.split} split.")
             chosen += [own[index] for index in evenly(len(own), self.clips_per_class)]
         if not chosen:
@@ -110,20 +101,15 @@ class TransferGallery(Analysis):
         return chosen
 
     @torch.no_grad()
-    def _show(
-        self, context: Context, chooser: HeadChooser, batch: ClipBatch, of_class: Mapping[int, int], path: Path
-    ) -> tuple[str, list[dict[str, Any]]]:
-        """Draw and score the one clip of a batch; return its caption and its rows of the table."""
-        backbone, names = context.backbone, context.data.class_names
-        [name], there = batch["sample_id"], int(batch["label"][0])
-        label = of_class[there]
-        clip = batch["clip"].to(next(backbone.parameters()).device)
+    def _draw(self, context: Context, chooser: HeadChooser, of_class: Mapping[int, int], shown: GalleryClip) -> Drawn:
+        """Draw and score a clip."""
+        backbone, names, clip = context.backbone, context.data.class_names, shown.clip
+        other, label = self.data.class_names[shown.label], of_class[shown.label]
         special = [head.unit for head in chooser.choose("", label).specialised]
         probability = backbone(clip).float().softmax(dim=1)[0].cpu()
         predicted = int(probability.argmax())
         maps = head_maps(backbone, clip, special)
         scores = self._scores(context, clip, label)
-        other = self.data.class_names[there]
         rows, panels = [], []
         for unit in special:
             rivals = sorted((r for rival, r in scores.items() if rival.site == unit.site), reverse=True)
@@ -135,16 +121,19 @@ class TransferGallery(Analysis):
             )
             panels.append(Panel(title, maps[unit].pixels(self.upsampling)[0].cpu()))
             rows.append(
-                {"sample_id": name, "class_there": other, "class": names[label], "predicted": names[predicted],
-                 "probability": float(probability[label]), "correct": predicted == label, "site": unit.site,
-                 "layer": unit.layer, "head": unit.head, self.score: own, "mean_of_others": others, "rank": rank,
-                 "heads": len(rivals)}
+                {"sample_id": shown.sample_id, "class_there": other, "class": names[label],
+                 "predicted": names[predicted], "probability": float(probability[label]),
+                 "correct": predicted == label, "site": unit.site, "layer": unit.layer, "head": unit.head,
+                 self.score: own, "mean_of_others": others, "rank": rank, "heads": len(rivals)}
             )  # fmt: skip
-        frames = batch["clip"][0].permute(1, 2, 3, 0).numpy()
-        heading = f"{other} (here {names[label]}), predicted {names[predicted]} ({probability[predicted]:.0%})"
-        write_picture(strip_figure(frames, panels, heading, name), path.with_name(f"{path.name}.png"))
-        write_video(side_by_side(frames, panels), path.with_name(f"{path.name}.mp4"))
-        return f"Transfer: {heading}; clip {name}. {'; '.join(panel.title for panel in panels)}.", rows
+        told = f"predicted {names[predicted]} ({probability[predicted]:.0%})"
+        title = f"{other} (here {names[label]}), {told}"
+        files = write_strip(shown.stem, KIND, shown.frames, panels, title, shown.sample_id)
+        caption = (
+            f"Attention of the {'heads' if len(special) > 1 else 'head'} most relevant to {names[label]}, frame by "
+            f"frame, in a clip of other data. Clip {shown.sample_id}: {other} there, {told}."
+        )
+        return Drawn(dict.fromkeys(files, caption), rows)
 
     def _scores(self, context: Context, clip: Tensor, label: int) -> dict[Unit, float]:
         """Score every head of the last layers on a clip, as the class that it stands for."""
@@ -155,16 +144,12 @@ class TransferGallery(Analysis):
         values = getattr(score_logits(logits.base, logits.units, torch.tensor([label])), self.score)
         return dict(zip(units, values[:, 0].tolist(), strict=True))
 
-    def _summarise(self, context: Context, table: pd.DataFrame) -> None:
-        path = context.folder / "tables" / "transfer.csv"
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-        log_to_wandb(context.loggers, {"transfer": table})
+    def _say(self, table: pd.DataFrame, path: Path) -> None:
         clips = table.drop_duplicates("sample_id")
         print(
             f"Transfer: {clips['correct'].mean():.0%} of {len(clips)} clips are predicted as the class that they stand "
             f"for. {self.score} of the specialised heads {table[self.score].mean():.2g}, of the other heads of these "
-            f"layers {table['mean_of_others'].mean():.2g}. {context.folder / 'attention'}, {path}"
+            f"layers {table['mean_of_others'].mean():.2g}. {path.parent.parent / 'attention'}, {path}"
         )
 
 

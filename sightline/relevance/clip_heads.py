@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -73,7 +74,7 @@ class HeadChooser:
         self._rows_of = table.groupby("sample_id", observed=True).indices
 
     def choose(self, sample_id: str, label: int) -> ClipHeads:
-        """Return the heads of a clip.
+        """Return the heads of a clip; without a name, those that the scored clips of a class have together.
 
         Raises:
             ValueError: If neither the clip nor its class was scored.
@@ -82,9 +83,10 @@ class HeadChooser:
         rows = self._table.iloc[self._rows_of[sample_id]] if own else self._table[self._table["label"] == label]
         if rows.empty:
             name = self._class_names[label] if label < len(self._class_names) else str(label)
+            none = f"Neither {sample_id} nor any other clip" if sample_id else "No clip"
             raise ValueError(
-                f"Neither {sample_id} nor any other clip of {name} was scored, so no heads can be chosen for it. Score "
-                "a split that has the class: train.py ablate --split."
+                f"{none} of {name} was scored, so no heads can be chosen for it. Score a split that has the class: "
+                "train.py ablate --split."
             )
         found = extreme_heads(rows, "data set", self._class_names, self._early, self._deep, self._score)
         extremes = tuple(
@@ -97,6 +99,13 @@ class HeadChooser:
             for unit in of_class
         )
         return ClipHeads(extremes, specialised, 0 if own else rows["sample_id"].nunique())
+
+    @cached_property
+    def most_relevant(self) -> tuple[ShownHead, ...]:
+        """The most relevant head of every site over all scored clips, out of all layers."""
+        found = extreme_heads(self._table, "data set", self._class_names, self._early, self._deep, self._score)
+        best = found[(found["depth"] == "all") & (found["extreme"] == "most")]
+        return tuple(ShownHead(_unit(row), "all", "most", float(row["mean"])) for row in best.to_dict("records"))
 
 
 def _unit(row: Mapping[Hashable, Any]) -> Unit:

@@ -102,20 +102,19 @@ class ClipAttention:
         return side_by_side(self.frames, panels)
 
     def captions(self) -> dict[str, str]:
-        """Say what each picture and the video of its name show."""
-        shown = "; ".join(
-            f"{head.choice} relevant {head.depth} head of {head.unit.site}: {self._described(head)}"
-            for head in self.heads.extremes
-            if head.depth != "all"
-        )
-        rows = {
-            name: "From top to bottom (in the video from left to right): frames; "
-            f"{'; '.join(panel.title for panel in panels)}. {_AROUND}"
-            for name, panels in self.strips().items()
+        """Say in few words what each picture and the video of its name show; which heads is said in the picture."""
+        depths = [name for name in DEPTHS if any(head.depth == name for head in self.heads.extremes)]
+        heads = "heads" if len(self.heads.specialised) > 1 else "head"
+        shown = {
+            "heads": f"Attention of the most and the least relevant heads of {_listed(depths)} layers.",
+            "frames": f"Attention of the {heads} most relevant to {self.actual}, frame by frame.",
         }
-        heads = f"The most and the least relevant head at each depth. {shown}. {_PEAK}"
-        who = f"{self.title}; clip {self.sample_id}; {self.scored}."
-        return {name: f"{who} {text}" for name, text in {"heads": heads, **rows}.items()}
+        if "methods" in self.strips():
+            maps = [f"Attention of the most relevant {heads} of all layers"]
+            maps += ["their product"] * (self.product is not None)
+            maps += ["attention rollout"] * (self.rollout is not None)
+            shown["methods"] = f"{_listed(maps)}, frame by frame."
+        return {name: f"{text} Clip {self.sample_id}: {self.title}." for name, text in shown.items()}
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row per head and reason to show it."""
@@ -150,6 +149,11 @@ def best_heads(heads: ClipHeads) -> list[ShownHead]:
 
 def _sites(heads: ClipHeads) -> list[str]:
     return list(dict.fromkeys(head.unit.site for head in heads.extremes))
+
+
+def _listed(words: list[str]) -> str:
+    """Join words as in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _named(unit: Unit) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -10,8 +11,7 @@ import pytest
 
 from callbacks import AttentionGallery, HeadAblation
 from callbacks.analysis import Context
-from callbacks.attention_gallery import _Job
-from callbacks.gallery_heads import head_chooser
+from callbacks.attention_gallery import _Artist
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from sightline.ranks import Ranks
@@ -32,14 +32,13 @@ def drawn(monkeypatch) -> list[ClipAttention]:
     """What would be drawn, without drawing it: files hold a letter."""
     views: list[ClipAttention] = []
 
-    def write(job: _Job, view: ClipAttention) -> dict[str, str]:
+    def write(artist: _Artist, view: ClipAttention, stem: Path) -> dict[str, str]:
         views.append(view)
-        names = {f"{job.stems[view.sample_id]}_heads.png": view.title}
-        for name in names:
-            (job.folder / name).write_text("x")
-        return names
+        picture = stem.with_name(f"{stem.name}_heads.png")
+        picture.write_text("x")
+        return {picture.name: view.title}
 
-    monkeypatch.setattr(_Job, "_write", write)
+    monkeypatch.setattr(_Artist, "_write", write)
     return views
 
 
@@ -88,27 +87,6 @@ def test_scores_of_the_training_clips_stand_in_and_an_older_gallery_goes(context
     assert len(after) == 1
     assert set(after) <= set(before)
     assert {path.name for path in folder.iterdir()} == {*after, "index.json", "mine.png"}
-
-
-def test_several_processes_share_the_clips(context, drawn):
-    HeadAblation().analyse(context)
-    whole = context.folder / "attention"
-    AttentionGallery(clips_per_class=2).analyse(context)
-    alone, index = [view.sample_id for view in drawn], (whole / "index.json").read_text()
-    drawn.clear()
-    gallery = AttentionGallery(clips_per_class=2)
-    chooser, split = head_chooser(context, ["test"], None, None, 2, "r")
-    places = [[clip.sample_id for clip in context.data.clips("test")].index(name) for name in alone]
-    jobs = [_Job(gallery, replace(context, ranks=Ranks(rank, 2)), chooser, split, places, None) for rank in range(2)]
-    jobs[0]._begin()
-    shares = []
-    for job in jobs:
-        drawn.clear()
-        job._draw_share()
-        shares.append([view.sample_id for view in drawn])
-    jobs[0]._finish()
-    assert shares == [alone[0::2], alone[1::2]]
-    assert (whole / "index.json").read_text() == index
 
 
 def test_heads_are_blurred_in_what_is_drawn_and_not_in_what_the_model_sees(context, drawn, tmp_path, capsys):

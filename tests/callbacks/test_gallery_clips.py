@@ -9,7 +9,9 @@ from datamodules.clips import Clip
 def data(labels: list[int]):
     clips = [Clip(f"clip{i}.mp4", "", label, "g") for i, label in enumerate(labels)]
     other = [Clip("other.mp4", "", 0, "g")]
-    return SimpleNamespace(clips=lambda split: clips if split == "test" else other if split == "val" else [])
+    return SimpleNamespace(
+        class_names=["a", "b", "c"], clips=lambda split: {"test": clips, "val": other}.get(split, [])
+    )
 
 
 def test_clips_are_spread_over_every_class():
@@ -23,6 +25,14 @@ def test_clips_are_spread_over_every_class():
     assert chosen_clips(data(labels), "test", 2, None, None) == [0, 2, 4 + 3, 4 + 7]
     assert chosen_clips(data(labels), "test", 4, None, 2) == [2, 4 + 5]
     assert chosen_clips(data(labels), "test", 99, None, None) == list(range(12))
+
+
+def test_clips_of_some_classes_alone():
+    assert chosen_clips(data([0, 1, 1, 0, 1]), "test", 9, None, None, ["b"]) == [1, 2, 4]
+    with pytest.raises(ValueError, match=r"'d' is no class of the data\. Its classes: a, b, c"):
+        chosen_clips(data([0]), "test", 1, None, None, ["d"])
+    with pytest.raises(ValueError, match="test split has no clips of c"):
+        chosen_clips(data([0, 1]), "test", 1, None, None, ["c"])
 
 
 def test_named_clips_come_in_their_order_and_once():

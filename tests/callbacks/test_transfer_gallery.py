@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from callbacks import AttentionGallery, HeadAblation, TransferGallery
+from callbacks import AttentionGallery, HeadAblation, TransferGallery, transfer_gallery
 from callbacks.analysis import Context
 from callbacks.transfer_gallery import class_mapping
 from datamodules import SyntheticCabin
@@ -67,7 +67,37 @@ def test_specialised_heads_are_drawn_and_scored_as_the_mapped_class(context, cab
     captions = json.loads((context.folder / "attention/index.json").read_text())
     assert [name.rpartition("_")[2] for name in captions] == ["transfer.png", "transfer.mp4"] * 2
     assert all((context.folder / "attention" / name).stat().st_size > 1000 for name in captions)
-    assert next(iter(captions.values())).startswith("Transfer: steering (here texting-on-phone), predicted ")
+    told = next(iter(captions.values()))
+    assert told.startswith(
+        "Attention of the head most relevant to texting-on-phone, frame by frame, in a clip of other "
+    )
+    assert f"Clip {row['sample_id']}: steering there, predicted " in told
+
+
+def test_heads_of_the_other_data_are_blurred(context, cabin_root, monkeypatch):
+    HeadAblation().analyse(context)
+    drawn = []
+
+    def write(stem, kind, frames, *rest) -> list[str]:
+        drawn.append(frames)
+        return []
+
+    monkeypatch.setattr(transfer_gallery, "write_strip", write)
+    tables = []
+    for blur in (False, True):
+        data = other_data(cabin_root)
+        TransferGallery(data, {"steering": "steering"}, clips_per_class=1, blur_heads=blur).analyse(context)
+        tables.append((context.folder / "tables/transfer.csv").read_text())
+    assert tables[0] == tables[1]  # the model sees the clips as they are
+    sharp, blurred = drawn
+    [name] = pd.read_csv(context.folder / "tables/transfer.csv")["sample_id"]
+    [clip] = [clip for clip in data.clips("test") if clip.sample_id == name]
+    changed = (sharp != blurred).any(axis=-1)
+    [box] = [box for box in data.truth(clip).boxes if box.name == "head" and box.frame == 0]
+    rows, columns = slice(int(box.y0) + 1, int(box.y1)), slice(int(box.x0) + 1, int(box.x1))
+    assert changed[0, rows, columns].mean() > 0.5 > changed.mean()
+    with pytest.raises(ValueError, match="set blur_heads too"):
+        TransferGallery(data, {"steering": "steering"}, boxes="boxes.csv")
 
 
 def test_galleries_keep_each_others_files(context, cabin_root):

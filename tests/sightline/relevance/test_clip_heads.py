@@ -64,8 +64,17 @@ def test_a_class_that_was_not_scored_is_named():
     only = table({"a": SCORES["a"]})
     with pytest.raises(ValueError, match="Neither new nor any other clip of phone was scored"):
         HeadChooser(only, CLASSES, 1, 1, 1).choose("new", 1)
+    with pytest.raises(ValueError, match=r"^No clip of phone was scored"):
+        HeadChooser(only, CLASSES, 1, 1, 1).choose("", 1)
 
 
 def test_a_raced_table_is_refused():
     with pytest.raises(ValueError, match="of a race"):
         HeadChooser(table().iloc[:-1], CLASSES, 1, 1, 1)
+
+
+def test_the_most_relevant_head_of_all_clips_is_that_of_the_highest_mean():
+    [head] = HeadChooser(table(), CLASSES, early=1, deep=1, last=1).most_relevant
+    # Means over a, b and c: 0.6 of (3, 0), 0.567 of (2, 0), 0.4 of (1, 0), 0.35 of (3, 1).
+    assert (head.unit, head.choice) == (Unit(3, "attention", 0), "most")
+    assert head.score == pytest.approx(0.6)

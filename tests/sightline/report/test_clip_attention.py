@@ -67,19 +67,24 @@ def test_every_family_is_drawn(variant: str):
 
 def test_words_say_class_prediction_heads_and_of_which_clips_the_scores_are():
     view = attention("video_swin_demo")
-    captions = view.captions()
-    assert set(captions) == {"heads", "frames"}
-    assert all(
-        text.startswith("drive, predicted phone (25%); clip clip0; r on this clip.") for text in captions.values()
+    assert view.captions() == {
+        "heads": "Attention of the most and the least relevant heads of early, intermediate and deep layers. "
+        "Clip clip0: drive, predicted phone (25%).",
+        "frames": "Attention of the head most relevant to drive, frame by frame. "
+        "Clip clip0: drive, predicted phone (25%).",
+    }
+    assert (
+        attention("timesformer_demo")
+        .captions()["methods"]
+        .startswith(
+            "Attention of the most relevant heads of all layers, their product and attention rollout, frame by frame. "
+        )
     )
-    assert "least relevant early head of attention: layer 0 head 0, r 0;" in captions["heads"]
-    assert "frame with the largest sum" in captions["heads"]
-    assert "attention, specialised in drive: layer" in captions["frames"]
+    assert view.scored == "r on this clip"
     rows = pd.DataFrame(view.table())
     assert len(rows) == 8 + 1
     assert rows.loc[rows["choice"] == "specialised", "r"].item() == rows["r"].max()
-    other = attention("video_swin_demo", "new")
-    assert "r: mean of 1 test clips of its class" in other.captions()["frames"]
+    assert attention("video_swin_demo", "new").scored == "r: mean of 1 test clips of its class"
 
 
 def test_the_most_relevant_head_is_drawn_where_it_is_not_the_specialised_one():
