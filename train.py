@@ -195,7 +195,7 @@ class RunCLI(LightningCLI):
 
     def _save_config(self, folder: Path) -> None:
         """Write config.yaml, from which every later command on this run starts."""
-        if int(os.environ.get("LOCAL_RANK", "0")) != 0:
+        if launched_rank(os.environ) != 0:
             return
         parser = self._parser(self.subcommand)
         config = self.config[self.subcommand].clone()

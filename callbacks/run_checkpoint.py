@@ -33,3 +33,9 @@ class RunCheckpoint(ModelCheckpoint):
         # The folder is known only now; Lightning would otherwise follow the logger's.
         self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        # Lightning writes the last checkpoint only where the best one changed; who resumes shall lose no epoch.
+        if not self._should_skip_saving_checkpoint(trainer):  # which it does where this step has been saved
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

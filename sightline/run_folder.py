@@ -65,7 +65,9 @@ def _new_folder(wanted: Path, replace: bool) -> Path:
 
 def launched_rank(environment: Mapping[str, str]) -> int:
     """Return which process of a launch this is, by what the launcher says in the environment."""
-    return int(environment.get("RANK", environment.get("SLURM_PROCID", environment.get("LOCAL_RANK", "0"))))
+    # In Lightning's order: a SLURM job's shell has a SLURM_PROCID, which the processes that Lightning starts inherit.
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((int(environment[name]) for name in names if name in environment), 0)
 
 
 def _claim_file(wanted: Path, environment: Mapping[str, str]) -> Path | None:
@@ -97,7 +99,7 @@ def _wait_for(claim: Path, seconds: float = 120) -> Path:
 
 def keep_curves(path: Path) -> None:
     """Put the curves of an interrupted fit aside: a logger begins its file anew."""
-    if path.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if launched_rank(os.environ) == 0 and path.is_file():
         number = 1
         while (aside := path.with_name(f"metrics-part{number}.csv")).exists():
             number += 1

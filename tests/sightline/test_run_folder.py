@@ -4,7 +4,7 @@ import time
 import pytest
 
 from sightline import run_folder
-from sightline.run_folder import VARIABLE, claim_run_folder
+from sightline.run_folder import VARIABLE, claim_run_folder, keep_curves, launched_rank
 
 LAUNCHER = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "RANK", "LOCAL_RANK", "SLURM_PROCID", VARIABLE)
 
@@ -61,6 +61,31 @@ def test_processes_of_torchrun_agree(tmp_path, monkeypatch):
     waiting.join(5)
     assert chosen == tmp_path / "run-2"
     assert found == [chosen]
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        ({"LOCAL_RANK": "1"}, 1),  # Lightning's own launcher
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, 1),  # the same, in the shell of a SLURM job
+        ({"SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, 3),  # srun: the second node's second process
+        ({"RANK": "2", "LOCAL_RANK": "0"}, 2),  # torchrun: the second node's first process
+    ],
+)
+def test_every_launcher_tells_which_process_this_is(environment, rank):
+    assert launched_rank(environment) == rank
+
+
+def test_only_the_first_of_all_processes_puts_curves_aside(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch\n")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    keep_curves(path)
+    assert path.exists()
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    keep_curves(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics-part1.csv"]
 
 
 def test_waiting_ends_with_a_reason(tmp_path):
