@@ -84,9 +84,11 @@ def _claim_file(wanted: Path, environment: Mapping[str, str]) -> Path | None:
 
 def _wait_for(claim: Path, seconds: float = 120) -> Path:
     deadline = time.monotonic() + seconds
+    # An older launch of torchrun with the same name may have left its claim. A step of a SLURM job has a name of its
+    # own, and its nodes may start far apart.
+    oldest = _STARTED - 30 if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
     while time.monotonic() < deadline:
-        # An older launch with the same name may have left its claim.
-        if claim.exists() and claim.stat().st_mtime > _STARTED - 30:
+        if claim.exists() and claim.stat().st_mtime > oldest:
             folder = Path(claim.read_text())
             os.environ[VARIABLE] = str(folder)
             return folder

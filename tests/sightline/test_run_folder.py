@@ -1,5 +1,7 @@
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +93,16 @@ def test_only_the_first_of_all_processes_puts_curves_aside(tmp_path, monkeypatch
 def test_waiting_ends_with_a_reason(tmp_path):
     with pytest.raises(TimeoutError, match="shared among the nodes"):
         run_folder._wait_for(tmp_path / "never", seconds=0.2)
+
+
+def test_an_older_launch_of_torchrun_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    claim = tmp_path / "claim"
+    claim.write_text("old")
+    os.utime(claim, (time.time() - 3600,) * 2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(TimeoutError):
+        run_folder._wait_for(claim, seconds=0.2)
+    # A step of a SLURM job has a name of its own, so a node may come late.
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    monkeypatch.setenv(run_folder.VARIABLE, "")
+    assert run_folder._wait_for(claim, seconds=0.2) == Path("old")
