@@ -1,6 +1,6 @@
 """How good is the chosen set of layers among all sets of its size? Tests every one of them.
 
-    python benchmarks/all_sets.py --runs runs/tables-small/*/seed* --jobs 2 --out runs/all-sets
+    python benchmarks/all_sets.py --runs runs/tables-small/*/seed? --jobs 2 --out runs/all-sets
 
 Of small models all sets of k layers can be tested: there are 41 of up to three of six layers. This gives exactly what
 random pruning keeps, instead of from a few draws, and every method's place among all sets: the share of the others that

@@ -1,10 +1,10 @@
 """Do relevant deep heads look at what matters? The pointing game over several runs, put into one table.
 
-    python benchmarks/pointing.py --runs runs/tables-small/*/seed* --split train --jobs 2 --out runs/pointing
+    python benchmarks/pointing.py --runs runs/tables-small/*/seed? --split train --jobs 2 --out runs/pointing
 
 Runs are finished ones on data with boxes (the synthetic cabin) whose heads are scored on the training clips. Each is
 explained by `train.py explain` with PointingGame alone, unless its table is newer than its weights. Writes OUT/
-pointing_<split>.csv (every run's summary) and .md (mean over the runs of a backbone, and each run with its interval).
+pointing_<split>.csv (every run's summary, with intervals) and .md (mean and spread over the runs of a backbone).
 """
 
 from __future__ import annotations
@@ -26,14 +26,8 @@ sys.path.insert(0, str(ROOT))
 from sightline.report.markdown import markdown_table  # noqa: E402
 from sightline.report.pointing_tables import CORRELATION, RELEVANT  # noqa: E402
 
-QUANTITIES = (
-    RELEVANT,
-    "all other heads",
-    "difference to all other heads",
-    "difference to other deep heads",
-    "uniform map",
-    CORRELATION,
-)
+LEVELS = (RELEVANT, "uniform map")
+CONTRASTS = ("difference to all other heads", "difference to other deep heads", CORRELATION)
 
 
 def explain(run: Path, split: str, threads: int) -> None:
@@ -66,17 +60,22 @@ def read_summaries(runs: list[Path], split: str) -> pd.DataFrame:
 
 
 def overview(summaries: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per backbone, target, site and quantity: the mean over runs, and every run's value."""
-    chosen = summaries[(summaries["measure"] == "pointing") & summaries["quantity"].isin(QUANTITIES)]
+    """Return one row per backbone, target and site, one column per quantity: mean and spread over runs.
+
+    Of contrasts it also says in how many runs the 95 % interval lies above 0 and below 0, where there are intervals.
+    """
     rows = []
-    for keys, part in chosen.groupby(["backbone", "target", "site", "quantity"], sort=False):
-        said = [
-            f"{row.value:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if pd.notna(row.low) else "")
-            for row in part.sort_values("run").itertuples()
-        ]
-        spread = part["value"].std() if len(part) > 1 else float("nan")
-        rows.append((*keys, part["value"].mean(), spread, "; ".join(said)))
-    return pd.DataFrame(rows, columns=["backbone", "target", "site", "quantity", "mean", "sd", "runs"])
+    pointing = summaries[summaries["measure"] == "pointing"]
+    for (backbone, target, site), part in pointing.groupby(["backbone", "target", "site"], sort=False):
+        row = {"backbone": backbone, "target": target, "site": site}
+        for quantity in (*LEVELS, *CONTRASTS):
+            own = part[part["quantity"] == quantity]
+            spread = f" ± {own['value'].std():.2f}" if len(own) > 1 else ""
+            row[quantity] = f"{own['value'].mean():.2f}{spread}"
+            if quantity in CONTRASTS and own["low"].notna().any():
+                row[quantity] += f"; {(own['low'] > 0).sum()} above, {(own['high'] < 0).sum()} below"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -94,18 +93,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     summaries.to_csv(args.out / f"pointing_{args.split}.csv", index=False)
     table = overview(summaries)
-    text = markdown_table(
-        table,
-        {
-            "backbone": lambda row: row.backbone,
-            "target": lambda row: row.target,
-            "site": lambda row: row.site,
-            "quantity": lambda row: row.quantity,
-            "mean ± sd": lambda row: f"{row.mean:.2f}" + (f" ± {row.sd:.2f}" if pd.notna(row.sd) else ""),
-            "runs": lambda row: row.runs,
-        },
-        {"mean ± sd"},
-    )
+    columns = {name: lambda row, place=place: row[place] for place, name in enumerate(table.columns)}
+    text = markdown_table(table, columns, list(columns)[3:])
     path = args.out / f"pointing_{args.split}.md"
     path.write_text(text)
     print(f"{text}\n{path}")

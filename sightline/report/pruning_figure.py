@@ -29,7 +29,8 @@ MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1]}
 """Of the first method; random has the colour of rules, and every other method one of those that are left."""
 MARKERS = "osD^vPX"
 FEW = 4
-"""Up to so many curves have shaded intervals and numbered points; more would hide each other."""
+"""Up to so many curves have shaded intervals and numbered points; more would hide each other, so of more only those of
+the first method are shaded."""
 WAY = ["mode", "method", "score"]
 """What a curve's models have in common."""
 
@@ -202,8 +203,9 @@ def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], Look]) -> Iterator[
     groups = rows.groupby(WAY, sort=False)
     for way, group in groups:
         points = _points(group)
-        seeds = int(points["seeds"].max())
-        yield Curve(looks[tuple(str(part) for part in way)], points, seeds, seeds > 1 or len(groups) <= FEW)
+        look = looks[tuple(str(part) for part in way)]
+        shaded = len(groups) <= FEW or look.colour in MODE_COLOURS.values()
+        yield Curve(look, points, int(points["seeds"].max()), shaded)
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:
@@ -235,9 +237,12 @@ def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
 
 
 def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:
+    # The first method's curves lie above the others', which show around them where they coincide.
+    first = curve.look.colour in MODE_COLOURS.values()
     axes.plot(
         x, points["top1"], color=curve.look.colour, marker=curve.look.marker, linestyle=curve.look.line,
-        markersize=4.5, linewidth=1.5, label=label, zorder=4,
+        markersize=4.5 if first else 6, linewidth=1.5 if first else 2.5, alpha=1 if first else 0.75, label=label,
+        zorder=4 if first else 3,
     )  # fmt: skip
     if not curve.shaded:
         return

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
 from sightline.report.pruning_table import PruningRow, read_pruning_table, write_pruning_table
@@ -123,12 +124,18 @@ def test_baselines_go_by_their_names_beside_both_modes_of_relevance(frame_of):
     assert legend(figure)[:5] == labels
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert len({lines[label].get_color() for label in labels}) == 5
-    # Five curves' intervals would hide each other; the spread over seeds is shown, and starts from the one full model.
-    (shade,) = figure.axes[0].collections
-    outline = shade.get_paths()[0].vertices
-    assert {80.0} == {*outline[outline[:, 0] == 0][:, 1]}
+    # Five curves' shades would hide each other: only those of relevance and its control are drawn.
+    shades = {to_hex(shade.get_facecolor()[0][:3]) for shade in figure.axes[0].collections}
+    assert shades == {to_hex(lines[label].get_color()) for label in labels[:2]}
     (axes,) = accuracy_against_cost(frame_of([*ROWS, *BASELINES])).axes
     assert not [text for text in axes.texts if text.get_gid() != "notes"]
+
+
+def test_the_spread_over_seeds_starts_from_the_one_full_model(frame_of):
+    figure = accuracy_against_depth(frame_of([*ROWS, *(row for row in BASELINES if row.method == "random")]))
+    shade = figure.axes[0].collections[-1]
+    outline = shade.get_paths()[0].vertices
+    assert {80.0} == {*outline[outline[:, 0] == 0][:, 1]}
 
 
 def test_greedy_s_control_has_its_colour_and_another_line(frame_of):
