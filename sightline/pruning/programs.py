@@ -156,6 +156,26 @@ def _check_difference(difference: float, who: str) -> None:
         )
 
 
+def _onnx_conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Any:
+    """Translate aten::conv3d, whose arguments these are, without a bias where it has none.
+
+    onnxscript 0.7.2 makes one up then, of a wrong shape, which runtimes refuse.
+    """
+    from onnxscript import opset18
+
+    inputs = (input, weight) if bias is None else (input, weight, bias)
+    pads = [*padding, *padding]
+    return opset18.Conv(*inputs, strides=[*stride], pads=pads, dilations=[*dilation], group=groups)
+
+
 def _write_onnx(program: ExportedProgram, path: Path) -> None:
     # Not optimised here: it takes longer than all else, and runtimes fold and fuse for their device when they load.
     converted = torch.onnx.export(
@@ -167,6 +187,7 @@ def _write_onnx(program: ExportedProgram, path: Path) -> None:
         input_names=["clips"],
         output_names=["logits"],
         dynamic_shapes=({0: Dim("batch")},),
+        custom_translation_table={torch.ops.aten.conv3d.default: _onnx_conv3d},
     )
     assert converted is not None
     converted.save(path, external_data=False)

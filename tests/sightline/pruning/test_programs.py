@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.export import Dim
 
 from sightline.backbones import build_backbone
 from sightline.pruning import ExportError, programs, unpruned_plan
@@ -76,6 +78,30 @@ def test_tracing_leaves_nothing_without_data_behind():
         logits = backbone(clips)
         assert isinstance(logits.sum().item(), float)
         torch.testing.assert_close(traced.module()(clips), logits, rtol=0, atol=1e-5)
+
+
+class Pooling(torch.nn.Module):
+    """A convolution without bias whose weights are made on the way, as MViT's pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(2, 1, 3, 3, 3))
+
+    def forward(self, clips):
+        return F.conv3d(clips, self.weight.repeat(2, 1, 1, 1, 1), stride=(1, 2, 2), padding=1, groups=4)
+
+
+@needs_onnxscript
+def test_a_convolution_without_bias_has_none_in_onnx(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    clips = torch.randn(2, 4, 3, 6, 6)
+    program = torch.export.export(Pooling().eval(), (clips,), dynamic_shapes=({0: Dim("batch")},))
+    programs._write_onnx(program, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for some in (clips, clips[:1], torch.randn(3, 4, 3, 6, 6)):
+        (found,) = session.run(["logits"], {"clips": some.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), program.module()(some), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
