@@ -74,6 +74,8 @@ def test_sets(run: Path, threads: int) -> pd.DataFrame:
     correct: dict[Layers, int] = {}
     total = 0
     for batch in data.evaluation_loader(data.clips("test")):
+        if not batch["sample_id"]:
+            continue  # none of its clips could be read
         total += len(batch["sample_id"])
         for removed, logits in every_set(module.backbone, batch["clip"], most):
             right = int((logits.argmax(1) == batch["label"]).sum())

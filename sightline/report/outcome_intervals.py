@@ -1,19 +1,18 @@
 """Intervals of accuracies and of differences between pruned models, by resampling whole test subjects over all runs.
 
-A subject that several runs test counts as one. All models of a backbone share the same resamples, so what subjects have
-in common drops out of differences. With fewer than 8 subjects there are no intervals.
+A subject that several runs test counts as one. Differences are taken clip by clip before subjects are resampled, so
+what clips and subjects have in common drops out of them. With fewer than 8 subjects there are no intervals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from sightline.relevance.bootstrap import MIN_GROUPS, mean_intervals, resampled_means
-from sightline.relevance.matrix import ScoreMatrix
+from sightline.relevance.matrix import Floats, ScoreMatrix
 from sightline.report.outcomes import UNPRUNED
 from sightline.report.pruning_table import RELEVANCE_SCORES
 from sightline.report.runs import Runs
@@ -35,30 +34,26 @@ def subject_intervals(runs: Runs) -> pd.DataFrame:
     """
     frames = []
     for matrix, ways in _outcomes(runs):
-        subjects = len(set(matrix.group))
         modes = ways.get_level_values("mode")
         base = int(np.flatnonzero(modes == UNPRUNED)[0]) if UNPRUNED in modes else None
-        nothing = np.full(len(ways), np.nan)
-        found = {"change": nothing if base is None else matrix.means - matrix.means[base]}
-        found |= dict.fromkeys(("change_low", "change_high", "top1_low", "top1_high"), nothing)
-        if subjects >= MIN_GROUPS:
-            drawn = resampled_means(matrix)
-            found["top1_low"], found["top1_high"] = mean_intervals(drawn) or (nothing, nothing)
-            if base is not None:
-                against = replace(drawn, means=drawn.means - drawn.means[:, base : base + 1])
-                found["change_low"], found["change_high"] = mean_intervals(against) or (nothing, nothing)
-        frames.append(pd.DataFrame({**found, "subjects": subjects}, index=ways))
+        rows = []
+        for place in range(len(ways)):
+            _, low, high, subjects = _mean(matrix, matrix.values[place])
+            change = (np.nan,) * 3 if base is None else _mean(matrix, matrix.values[place] - matrix.values[base])[:3]
+            rows.append((*change, low, high, subjects))
+        columns = ["change", "change_low", "change_high", "top1_low", "top1_high", "subjects"]
+        frames.append(pd.DataFrame(rows, index=ways, columns=columns))
     return pd.concat(frames)
 
 
 def difference_table(runs: Runs) -> pd.DataFrame:
-    """Set pruning the least relevant layers against every other way at the same depth.
+    """Set pruning the least relevant layers against every other way at the same depth, over the runs that have both.
 
     Returns:
         backbone, k, score (the first of r, jsd and dprob that was used), other_method, other_score, other_mode;
-        difference (points of top-1, positive where the least relevant layers' removal keeps more; the mean over all
-        test clips of all runs), low, high (95 %), difference_by_run, runs_ahead (in how many of them it keeps more),
-        runs, subjects. Ways that no run has besides lowest relevance give no row, nor do head plans.
+        difference (points of top-1, positive where the least relevant layers' removal keeps more; the mean over the
+        test clips of these runs), low, high (95 %), difference_by_run, runs_ahead (in how many of them it keeps more),
+        runs, subjects. Removed heads are left out.
     """
     frames = [_differences(matrix, ways, runs) for matrix, ways in _outcomes(runs)]
     return pd.concat(frames, ignore_index=True)
@@ -69,26 +64,35 @@ def _differences(matrix: ScoreMatrix, ways: pd.Index, runs: Runs) -> pd.DataFram
     score = next((s for s in RELEVANCE_SCORES if s in set(ways.get_level_values("score"))), None)
     top1 = runs.models.astype({"top1": "float64"}).groupby([*WAY, "run"], sort=False)["top1"].mean().unstack("run")
     by_run = dict(zip(top1.index, top1.to_numpy(), strict=True))
-    subjects = len(set(matrix.group))
-    drawn = resampled_means(matrix) if subjects >= MIN_GROUPS else None
     rows = []
     for way, place in places.items():
         backbone, method, other_score, mode, k = way
         own = (backbone, "relevance", score, "lowest", k)
         if mode == UNPRUNED or method.endswith("heads") or own not in places or way == own:
             continue
-        base = places[own]
-        ends = None
-        if drawn is not None:
-            ends = mean_intervals(replace(drawn, means=drawn.means[:, [base]] - drawn.means[:, [place]]))
-        low, high = (np.nan, np.nan) if ends is None else (ends[0][0], ends[1][0])
         each = by_run[own] - by_run[way]
         each = each[~np.isnan(each)]
+        if not len(each):
+            continue
+        difference, low, high, subjects = _mean(matrix, matrix.values[places[own]] - matrix.values[place])
         told, ahead = " ".join(f"{value:+.1f}" for value in each), int((each > 0).sum())
-        difference = matrix.means[base] - matrix.means[place]
         key = (backbone, k, score, method, other_score, mode)
         rows.append((*key, difference, low, high, told, ahead, len(each), subjects))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _mean(matrix: ScoreMatrix, values: Floats) -> tuple[float, float, float, int]:
+    """Return the mean of values of clips (N,), its 95 % interval over subjects, and their number.
+
+    Clips without a value are left out, so that a difference is of the same clips on both sides.
+    """
+    seen = ~np.isnan(values)
+    group = matrix.group[seen]
+    subjects = len(set(group))
+    one = ScoreMatrix(pd.DataFrame(index=[0]), values[None, seen], matrix.label[seen], group)
+    ends = mean_intervals(resampled_means(one)) if subjects >= MIN_GROUPS else None
+    low, high = (np.nan, np.nan) if ends is None else (float(ends[0][0]), float(ends[1][0]))
+    return float(values[seen].mean()), low, high, subjects
 
 
 def _outcomes(runs: Runs) -> Iterator[tuple[ScoreMatrix, pd.Index]]:

@@ -1,23 +1,10 @@
 """After an ablation the tables of chosen heads are there; after a race they are not."""
 
 import pandas as pd
-import pytest
 
 from callbacks import HeadAblation, RelevanceBoxplots
-from callbacks.analysis import Context
-from datamodules import SyntheticCabin
-from lightning_modules import VideoClassifier
-from sightline.ranks import Ranks
 from sightline.relevance.table import read_manifest, read_scores, write_json
-from tests.conftest import CABIN, TINY_SWIN
-
-
-@pytest.fixture
-def context(cabin_root, tmp_path):
-    data = SyntheticCabin(root=str(cabin_root), **CABIN)
-    options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
-    module = VideoClassifier(2, backbone="video_swin_demo", frames=4, size=32, options=options)
-    return Context(tmp_path / "run", "test", module, module.backbone.eval(), "none", data, Ranks(), [])
+from tests.conftest import CABIN
 
 
 def test_heads_are_chosen_by_the_options_and_not_from_a_race(context):

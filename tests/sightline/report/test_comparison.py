@@ -207,3 +207,17 @@ def test_the_page_sets_control_and_baselines_against_lowest_relevance(tmp_path, 
     assert "| backbone | k | highest r | block influence |" in page
     assert "| swin | 1 | +50.0; 1 of 1 | -25.0; 0 of 1 |" in page
     assert len(pd.read_csv(tmp_path / "out" / "differences.csv")) == 3
+
+
+def test_only_runs_that_have_both_are_compared(tmp_path):
+    """The first run lacks the baseline and is far worse: it counts neither for the difference nor for the change."""
+    bad = [full([1, 0, 0, 0]), row("relevance", "r", "lowest", (1,), [0, 0, 0, 0])]
+    good = [
+        full([1, 1, 1, 1]),
+        row("relevance", "r", "lowest", (1,), [1, 1, 1, 0]),
+        row("last", "from_end", "lowest", (3,), [1, 1, 0, 0]),
+    ]
+    runs = read_runs([write_run(tmp_path / "a", bad), write_run(tmp_path / "b", good)])
+    found = of(difference_table(runs), other_method="last")
+    assert (found["difference"], found["difference_by_run"], found["runs"]) == (25.0, "+25.0", 1)
+    assert of(accuracy_table(runs), method="last")["change"] == -50.0
