@@ -44,9 +44,8 @@ from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
-from sightline.provenance import record_command
-from sightline.report.compare import compare_runs
-from sightline.run_folder import (
+from sightline.report.comparison.compare import compare_runs
+from sightline.run.folder import (
     VARIABLE,
     claim_run_folder,
     default_run_folder,
@@ -55,6 +54,7 @@ from sightline.run_folder import (
     keep_curves,
     launched_rank,
 )
+from sightline.run.provenance import record_command
 
 # Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
 DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {

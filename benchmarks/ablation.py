@@ -32,8 +32,8 @@ from forward import CLASSES, FRAMES, REFERENCES, SIZE, as_reference_takes_it, pa
 from torch import Tensor
 
 from sightline.backbones import Backbone
-from sightline.backbones.merged_linear import MergedLinear
-from sightline.pruning.counting import count_macs
+from sightline.backbones.parts.merged_linear import MergedLinear
+from sightline.export.counting import count_macs
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.memory import PeakMemory, StackSize
 from sightline.types import Unit

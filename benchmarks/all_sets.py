@@ -28,9 +28,9 @@ sys.path.insert(0, str(ROOT))
 import datamodules  # noqa: E402
 from lightning_modules import VideoClassifier  # noqa: E402
 from sightline.backbones import Backbone  # noqa: E402
-from sightline.backbones.state import TokenState  # noqa: E402
-from sightline.report.markdown import markdown_table  # noqa: E402
-from sightline.report.pruning_table import read_pruning_table  # noqa: E402
+from sightline.backbones.contract.state import TokenState  # noqa: E402
+from sightline.report.tables.markdown import markdown_table  # noqa: E402
+from sightline.report.tables.pruning import read_pruning_table  # noqa: E402
 
 Layers = tuple[int, ...]
 METHODS = {

@@ -28,12 +28,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules import timeline
-from datamodules.clips import Clip, ClipDataset, ClipSettings, load_clip
-from datamodules.decoding import read_frames
-from datamodules.frame_cache import FrameCache
-from datamodules.sampling import segment_frames, uniform_indices
-from datamodules.transforms import resize_short_side
+from datamodules.dataset import ClipDataset
+from sightline.video import timeline
+from sightline.video.clips import Clip, ClipSettings, load_clip
+from sightline.video.decoding import read_frames
+from sightline.video.frame_cache import FrameCache
+from sightline.video.sampling import segment_frames, uniform_indices
+from sightline.video.transforms import resize_short_side
 
 FRAMES, SIZE, FPS = 16, 224, 25
 KINDS = {

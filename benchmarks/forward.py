@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.backbones import Backbone, build_backbone
-from sightline.backbones.checkpoints import load_weights
+from sightline.checkpoints.loading import load_weights
 
 CLASSES = 400
 FRAMES = 16

@@ -23,8 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sightline.report.markdown import markdown_table  # noqa: E402
-from sightline.report.pointing_tables import CORRELATION, RELEVANT  # noqa: E402
+from sightline.report.tables.markdown import markdown_table  # noqa: E402
+from sightline.report.tables.pointing import CORRELATION, RELEVANT  # noqa: E402
 
 LEVELS = (RELEVANT, "uniform map")
 CONTRASTS = ("difference to all other heads", "difference to other deep heads", CORRELATION)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
-from sightline.report.compare import compare_runs  # noqa: E402
+from sightline.report.comparison.compare import compare_runs  # noqa: E402
 
 
 @dataclass(frozen=True)

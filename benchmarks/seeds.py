@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
 from lightning_modules import VideoClassifier  # noqa: E402
-from sightline.report.compare import compare_runs  # noqa: E402
+from sightline.report.comparison.compare import compare_runs  # noqa: E402
 
 
 def run_seed(config: str, seed: int, folder: Path, more: list[str]) -> None:

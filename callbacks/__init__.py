@@ -1,7 +1,9 @@
 """What runs around and after a fit."""
 
 from callbacks.ablation import HeadAblation, LayerAblation
-from callbacks.attention_gallery import AttentionGallery
+from callbacks.galleries.attention import AttentionGallery
+from callbacks.galleries.side_by_side import SideBySideGallery
+from callbacks.galleries.transfer import TransferGallery
 from callbacks.gradient_screening import GradientScreening
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
@@ -11,8 +13,6 @@ from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
-from callbacks.side_by_side_gallery import SideBySideGallery
-from callbacks.transfer_gallery import TransferGallery
 
 __all__ = [
     "AttentionGallery",

@@ -18,10 +18,10 @@ from lightning.pytorch.loggers import Logger
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
-from sightline.backbones.checkpoints import CheckpointError, plain_state_dict, read_checkpoint
-from sightline.pruning.testing import predict_split
-from sightline.ranks import Ranks
+from sightline.checkpoints.loading import CheckpointError, plain_state_dict, read_checkpoint
+from sightline.export.evaluation import predict_split
 from sightline.relevance.race_job import RaceSettings
+from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from callbacks.analysis import Context
-from datamodules.boxes import read_boxes, video_truth
 from sightline.types import ClipTruth
+from sightline.video.boxes import read_boxes, video_truth
 
 
 class ClipTruths:

@@ -18,7 +18,7 @@ from sightline.relevance.memory import StackSize
 from sightline.relevance.precision import forward_precision
 from sightline.relevance.scores import score
 from sightline.relevance.screening import agreement, gradient_proxy, unit_rows
-from sightline.report.files import replacing
+from sightline.run.atomic import replacing
 
 
 class GradientScreening(Analysis):

@@ -13,17 +13,17 @@ from callbacks.analysis import Analysis, Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.logging_results import log_to_wandb
 from sightline.backbones import Backbone
-from sightline.explain import maps
-from sightline.explain.pointing_job import point_split
-from sightline.relevance.bootstrap import MIN_GROUPS
+from sightline.explain.methods import head_maps as maps
+from sightline.explain.metrics.pointing_job import point_split
 from sightline.relevance.heads import default_ends
 from sightline.relevance.table import read_manifest, read_scores
-from sightline.report.pointing_tables import (
+from sightline.report.tables.pointing import (
     pointing_summary,
     pointing_table,
     summary_lines,
     write_pointing_tables,
 )
+from sightline.statistics.bootstrap import MIN_GROUPS
 from sightline.types import Unit
 
 

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.clips import Clip, ClipSettings, load_clip
-from datamodules.decoding import UnreadableClip
-from datamodules.video_windows import sliding_windows, video_seconds
 from sightline.backbones import Backbone
-from sightline.pruning.depth import layers_to_skip
-from sightline.pruning.exported import DESCRIPTION, ExportError, load_exported, read_description
+from sightline.export.depth import layers_to_skip
+from sightline.export.reading import DESCRIPTION, ExportError, load_exported, read_description
+from sightline.video.clips import Clip, ClipSettings, load_clip
+from sightline.video.decoding import UnreadableClip
+from sightline.video.windows import sliding_windows, video_seconds
 
 _Classes = list[tuple[str, float]]
 

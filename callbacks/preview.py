@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from datamodules.clip_data_module import ClipDataModule
-from sightline.report.contact_sheet import contact_sheet
-from sightline.report.files import replacing
-from sightline.report.style import DPI, styled
+from sightline.report.figures.contact_sheet import contact_sheet
+from sightline.report.figures.style import DPI, styled
+from sightline.run.atomic import replacing
 from sightline.types import ClipBatch
 
 

@@ -14,22 +14,22 @@ from tqdm.auto import tqdm
 
 from callbacks.analysis import Analysis, Context, device_name, predict_clips
 from callbacks.logging_results import log_to_wandb
-from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, Score, Wishes
+from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, PruningRequest, Score
 from lightning_modules.video_classifier import VideoClassifier, backbone_options
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
-from sightline.pruning.counting import Cost, count_cost, percent_change
-from sightline.pruning.export import export_model
-from sightline.pruning.exported import load_exported, read_description
-from sightline.pruning.latency import compare_latency
+from sightline.export.counting import Cost, count_cost, percent_change
+from sightline.export.evaluation import accuracy
+from sightline.export.latency import compare_latency
+from sightline.export.reading import load_exported, read_description
+from sightline.export.runtimes import check_programs
+from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan, unpruned_plan
-from sightline.pruning.programs import check_programs
 from sightline.pruning.targets import Targets
-from sightline.pruning.testing import accuracy
-from sightline.report.files import replacing, save_figure
-from sightline.report.outcomes import accuracy_by, read_outcomes
-from sightline.report.pruning_figure import accuracy_against_cost, accuracy_against_depth
-from sightline.report.pruning_table import (
+from sightline.report.figures.pruning import accuracy_against_cost, accuracy_against_depth
+from sightline.report.figures.saving import save_figure
+from sightline.report.tables.outcomes import accuracy_by, read_outcomes
+from sightline.report.tables.pruning import (
     PruningRow,
     accuracy_interval,
     pruning_rows,
@@ -38,6 +38,7 @@ from sightline.report.pruning_table import (
     render_pruning_table,
     write_pruning_table,
 )
+from sightline.run.atomic import replacing
 
 # How many models are in memory together while they are timed.
 MODELS_AT_ONCE = 8
@@ -90,7 +91,7 @@ class PrunedCheckpoints(Analysis):
             export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
         """
         only_other = methods is None and (targets is not None or bool(heads))
-        self.wishes = Wishes(
+        self.wishes = PruningRequest(
             depths=depths if depths is not None else [] if only_other else [1, 2, 3],
             modes=modes or ["lowest", "highest"],
             score=score,

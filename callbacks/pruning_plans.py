@@ -14,8 +14,8 @@ import torch
 from callbacks.analysis import Context
 from callbacks.pruning_targets import search_depth
 from sightline.backbones.fingerprint import weights_sha256
+from sightline.export.depth import relevance_ranking
 from sightline.pruning.baselines import baseline_scores, last_scores, random_scores, score_baselines
-from sightline.pruning.depth import relevance_ranking
 from sightline.pruning.greedy import greedy_cuts, score_without
 from sightline.pruning.plan import (
     BASELINES,
@@ -58,7 +58,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class PruningRequest:
     """What shall be cut; the options of `PrunedCheckpoints` of the same names say what each means."""
 
     depths: Sequence[int] = (1, 2, 3)
@@ -91,7 +91,7 @@ class PlanChooser:
         unmet: Why there is no plan for the targets, where they were asked for and none meets them.
     """
 
-    def __init__(self, context: Context, wishes: Wishes) -> None:
+    def __init__(self, context: Context, wishes: PruningRequest) -> None:
         self.context = context
         self.wishes = wishes
         self.layers = context.backbone.layers

@@ -11,12 +11,12 @@ import pandas as pd
 from callbacks.analysis import Context, predict_clips
 from callbacks.logging_results import log_to_wandb
 from sightline.backbones import Backbone
-from sightline.pruning.counting import count_cost
-from sightline.pruning.latency import measure_latency
+from sightline.export.counting import count_cost
+from sightline.export.evaluation import accuracy
+from sightline.export.latency import measure_latency
 from sightline.pruning.plan import PruningPlan, unpruned_plan
 from sightline.pruning.targets import LIMITS, Targets, Trial, search
-from sightline.pruning.testing import accuracy
-from sightline.report.files import replacing
+from sightline.run.atomic import replacing
 
 log = logging.getLogger(__name__)
 

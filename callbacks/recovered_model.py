@@ -14,13 +14,13 @@ from callbacks.logging_results import log_to_wandb
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
 from lightning_modules.video_classifier import backbone_options
 from sightline.backbones import Backbone
-from sightline.pruning.counting import count_cost
-from sightline.pruning.export import export_model
-from sightline.pruning.exported import load_exported, read_description
+from sightline.export.counting import count_cost
+from sightline.export.evaluation import accuracy
+from sightline.export.reading import load_exported, read_description
+from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan
-from sightline.pruning.testing import accuracy
-from sightline.report.files import replacing
-from sightline.report.pruning_table import accuracy_interval
+from sightline.report.tables.pruning import accuracy_interval
+from sightline.run.atomic import replacing
 from sightline.types import Unit
 
 

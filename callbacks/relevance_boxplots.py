@@ -12,13 +12,13 @@ import pandas as pd
 from callbacks.analysis import Analysis, Context
 from callbacks.logging_results import log_to_wandb
 from sightline.relevance.heads import default_ends
-from sightline.relevance.statistics import interval_note
 from sightline.relevance.table import KINDS, read_manifest, read_scores
-from sightline.report.boxplots import head_boxplot, layer_boxplot
-from sightline.report.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
-from sightline.report.files import save_figure
-from sightline.report.head_tables import head_tables, write_head_tables
-from sightline.report.relevance_tables import relevance_tables, write_relevance_tables
+from sightline.relevance.unit_tables import interval_note
+from sightline.report.figures.boxplots import head_boxplot, layer_boxplot
+from sightline.report.figures.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
+from sightline.report.figures.saving import save_figure
+from sightline.report.tables.heads import head_tables, write_head_tables
+from sightline.report.tables.relevance import relevance_tables, write_relevance_tables
 
 
 class RelevanceBoxplots(Analysis):

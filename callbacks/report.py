@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 from jsonargparse import ArgumentParser
 
-from sightline.report.html import write_report
+from sightline.report.page.html import write_report
 
 
 class Report(L.Callback):

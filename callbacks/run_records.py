@@ -14,9 +14,9 @@ from callbacks.analysis import check_split
 from callbacks.logging_results import log_to_wandb
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
-from sightline.report.confusion import confusion_figure
-from sightline.report.files import save_figure
-from sightline.report.split_table import clips_per_class, render_split_table
+from sightline.report.figures.confusion import confusion_figure
+from sightline.report.figures.saving import save_figure
+from sightline.report.tables.split import clips_per_class, render_split_table
 
 
 def suffix_of_test(trainer: L.Trainer) -> str:

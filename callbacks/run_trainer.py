@@ -11,7 +11,7 @@ import lightning as L
 
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.analysis import Analysis, Sampling, make_context, ranks_of
-from callbacks.attention_gallery import AttentionGallery
+from callbacks.galleries.attention import AttentionGallery
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots

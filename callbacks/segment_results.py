@@ -13,9 +13,9 @@ import torch
 
 from callbacks.run_records import suffix_of_test
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import Clip
-from sightline.pruning.segments import merge_chunks
-from sightline.pruning.testing import accuracy
+from sightline.export.evaluation import accuracy
+from sightline.export.segments import merge_chunks
+from sightline.video.clips import Clip
 
 
 class SegmentResults(L.Callback):

@@ -14,8 +14,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from datamodules.clips import SPLITS, Clip
-from datamodules.decoding import UnreadableClip, read_frames
+from datamodules.dataset import SPLITS
+from sightline.video.clips import Clip
+from sightline.video.decoding import UnreadableClip, read_frames
 
 KINDS = ("unreadable", "too_short", "mislabelled", "duplicated", "leaking")
 

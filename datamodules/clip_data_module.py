@@ -20,12 +20,13 @@ from datamodules.augmentation import Augmentation, augment
 from datamodules.bad_clip_record import BadClipRecord
 from datamodules.bad_clips import BadClips
 from datamodules.clip_lists import check_clips, clip_table, clips_digest
-from datamodules.clips import SPLITS, Clip, ClipDataset, ClipSettings, collate
-from datamodules.decoding import Decoder
-from datamodules.frame_cache import FrameCache
+from datamodules.dataset import SPLITS, ClipDataset, collate
 from datamodules.limit import limit_per_class
 from datamodules.sharding import BalancedSampler, EpochSampler, ShardSampler
 from sightline.types import ClipBatch, ClipTruth
+from sightline.video.clips import Clip, ClipSettings
+from sightline.video.decoding import Decoder
+from sightline.video.frame_cache import FrameCache
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class ClipDataModule(L.LightningDataModule):
     def truth(self, clip: Clip) -> ClipTruth | None:
         """Where things are in a clip as evaluation sees it, and when its action happens; None where nothing is known.
 
-        A subclass that knows gives it for every clip. `datamodules.boxes` reads annotations of any data from a CSV.
+        A subclass that knows gives it for every clip. `sightline.video.boxes` reads annotations of any data from a CSV.
         """
         return None
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from datamodules.clips import SPLITS, Clip
+from datamodules.dataset import SPLITS
+from sightline.video.clips import Clip
 
 
 def check_clips(class_names: Sequence[str], clips: Sequence[Clip], source: str, trains: bool = True) -> None:

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 
 from datamodules.clip_check import KINDS, Contents, Finding, examine, findings
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import SPLITS, Clip
+from datamodules.dataset import SPLITS
 from datamodules.isolated_workers import Lost, run_isolated
+from sightline.video.clips import Clip
 
 COLUMNS = ("kind", "split", "sample_id", "path", "reason", "other_split", "other_sample_id", "other_path")
 _SHOWN = 3

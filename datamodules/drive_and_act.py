@@ -18,8 +18,9 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader
 
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import SPLITS, Clip
+from datamodules.dataset import SPLITS
 from datamodules.drive_and_act_layout import EVALUATED, UNEVALUATED, VIEWS, find_lists, find_videos, list_name
+from sightline.video.clips import Clip
 
 log = logging.getLogger(__name__)
 

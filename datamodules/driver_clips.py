@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import SPLITS, Clip
+from datamodules.dataset import SPLITS
 from datamodules.splits import subject_disjoint_split
+from sightline.video.clips import Clip
 
 log = logging.getLogger(__name__)
 

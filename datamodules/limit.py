@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from datamodules.clips import Clip
+from sightline.video.clips import Clip
 
 
 def limit_per_class(clips: Sequence[Clip], limit: int, seed: int = 0) -> list[Clip]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from datamodules.boxes import ACTION, in_input
-from datamodules.cabin_actions import ACTIONS
-from datamodules.cabin_files import (
+from datamodules.cabin.actions import ACTIONS
+from datamodules.cabin.files import (
     DONE,
     Box,
     CabinSettings,
@@ -21,11 +20,12 @@ from datamodules.cabin_files import (
     video_name,
     write_cabin,
 )
-from datamodules.clips import Clip
 from datamodules.driver_clips import DriverClips
-from datamodules.sampling import uniform_indices
 from sightline.types import Box as TruthBox
 from sightline.types import ClipTruth
+from sightline.video.boxes import ACTION, in_input
+from sightline.video.clips import Clip
+from sightline.video.sampling import uniform_indices
 
 __all__ = ["ACTIONS", "Box", "CabinSettings", "SyntheticCabin", "clip_boxes", "render_clip", "write_cabin"]
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import Clip
 from datamodules.splits import subject_disjoint_split
+from sightline.video.clips import Clip
 
 log = logging.getLogger(__name__)
 

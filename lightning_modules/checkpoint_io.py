@@ -7,11 +7,11 @@ from typing import Any
 
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from sightline.backbones.checkpoints import CheckpointError, read_checkpoint
+from sightline.checkpoints.loading import CheckpointError, read_checkpoint
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes as Lightning does, and reads as `sightline.backbones.checkpoints.read_checkpoint` does.
+    """Writes as Lightning does, and reads as `sightline.checkpoints.loading.read_checkpoint` does.
 
     Lightning by default fetches addresses and unpickles what comes; a hostile file could then run any code.
     """

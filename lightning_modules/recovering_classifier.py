@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
-from sightline.pruning.exported import load_exported, read_description
+from sightline.export.reading import load_exported, read_description
 from sightline.types import ClipBatch
 
 

@@ -16,7 +16,7 @@ from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.backbones import Backbone, build_backbone
-from sightline.backbones.checkpoints import load_weights
+from sightline.checkpoints.loading import load_weights
 from sightline.types import ClipBatch, ModelRecord, Unit
 
 log = logging.getLogger(__name__)

@@ -55,10 +55,10 @@ def tiny_clips() -> torch.Tensor:
     return torch.randint(0, 256, (3, 3, 4, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_folder() -> Path:
     """Real clips and annotations that are not part of the product."""
-    if not SHARED.is_dir():
+    if not (SHARED / "clips").is_dir():
         pytest.skip("needs the folder of real clips beside the repository, which is not here")
     return SHARED
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import train
-from sightline.run_folder import VARIABLE
+from sightline.run.folder import VARIABLE
 
 
 @pytest.fixture(autouse=True)

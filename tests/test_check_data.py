@@ -14,7 +14,7 @@ import train
 from datamodules import UCF101, DriverClips, data_check
 from datamodules.clip_check import examine
 from datamodules.data_check import COLUMNS, check_data
-from tests.datamodules.video_files import truncate, write_video
+from tests.sightline.video.video_files import truncate, write_video
 
 CLASSES = ("Archery", "HandstandPushups")
 

@@ -14,14 +14,15 @@ import yaml
 
 import train
 from callbacks import SideBySideGallery, TransferGallery
+from callbacks.galleries.transfer import class_mapping
 from callbacks.run_trainer import Split
-from callbacks.transfer_gallery import class_mapping
 from lightning_modules import VideoClassifier
 from sightline.backbones import build_backbone
-from sightline.pruning import PruningPlan, export_model, load_exported
-from sightline.run_folder import VARIABLE
+from sightline.export import export_model, load_exported
+from sightline.pruning import PruningPlan
+from sightline.run.folder import VARIABLE
 from tests.conftest import CABIN
-from tests.datamodules.video_files import write_video
+from tests.sightline.video.video_files import write_video
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from sightline.backbones.base import Backbone
+from sightline.backbones.contract.backbone import Backbone
 
 
 def weights_sha256(backbone: Backbone) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 from torchvision.models import WeightsEnum
 from torchvision.models.video import MViT_V2_S_Weights, Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights
 
-from sightline.backbones.base import Backbone
-from sightline.backbones.mvit import MViT
-from sightline.backbones.mvit_config import MViTConfig
-from sightline.backbones.timesformer import TimeSformer, TimeSformerConfig
-from sightline.backbones.video_swin import VideoSwin, VideoSwinConfig
-from sightline.backbones.vit import ViT, ViTConfig
+from sightline.backbones.contract.backbone import Backbone
+from sightline.backbones.families.mvit import MViT
+from sightline.backbones.families.mvit_config import MViTConfig
+from sightline.backbones.families.timesformer import TimeSformer, TimeSformerConfig
+from sightline.backbones.families.video_swin import VideoSwin, VideoSwinConfig
+from sightline.backbones.families.vit import ViT, ViTConfig
 from sightline.types import ModelRecord, Unit
 
 KINETICS = ModelRecord()

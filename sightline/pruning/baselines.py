@@ -30,10 +30,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.backbones import Backbone
-from sightline.pruning.sharing import shared_rows
-from sightline.ranks import Ranks
 from sightline.relevance.precision import forward_precision
-from sightline.relevance.table import write_json
+from sightline.run.atomic import write_json
+from sightline.run.ranks import Ranks
+from sightline.run.sharing import shared_rows
 from sightline.types import ClipBatch, LayerInfo
 
 FILE = "baselines.json"

@@ -23,10 +23,10 @@ import pandas as pd
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.plan import MODES
-from sightline.ranks import Ranks
 from sightline.relevance.job import score_split
 from sightline.relevance.precision import Precision
 from sightline.relevance.table import ScoreTable, Settings, read_scores
+from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch, LayerInfo
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sightline.pruning.plan import PruningPlan
-from sightline.ranks import Ranks
+from sightline.run.ranks import Ranks
 
 # What each limit bounds, in words; cheapest to measure first.
 LIMITS = {

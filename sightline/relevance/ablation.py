@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.backbones import Attended, Backbone, Layer, TokenState
+from sightline.backbones import Backbone, HeadOutputs, Layer, TokenState
 from sightline.relevance.memory import StackSize
 from sightline.types import Unit
 
@@ -84,7 +84,7 @@ def ablated_logits(
     for index in range(backbone.depth):
         state = backbone.enter(index, state)
         if index in modules:
-            walk = _Walk(modules[index], wanted, index == last_read)
+            walk = _LayerwisePass(modules[index], wanted, index == last_read)
             rest = _RestOfModel(backbone, modules[index], size, index == last_read)
             for variant in walk.variants(state):
                 logits.update(rest.add(variant))
@@ -100,7 +100,7 @@ def ablated_logits(
     )
 
 
-class _Walk:
+class _LayerwisePass:
     """One layer, walked once with nothing ablated; on the way the wanted variants branch off.
 
     Attributes:
@@ -139,7 +139,7 @@ class _Walk:
         self.state = layer.mlp_step(state)
 
     def _without(
-        self, after: TokenState, state: TokenState, attended: Attended, site: str, position: int
+        self, after: TokenState, state: TokenState, attended: HeadOutputs, site: str, position: int
     ) -> TokenState:
         return after.with_tokens(after.tokens - self.layer.contribution(state, site, attended, position))
 

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sightline.relevance.bootstrap import RESAMPLES, SEED, ResampledMeans, chosen, mean_intervals, resampled_means
-from sightline.relevance.matrix import Floats, ScoreMatrix, score_matrix
+from sightline.relevance.matrix import score_matrix
+from sightline.statistics.bootstrap import RESAMPLES, SEED, ResampledMeans, chosen, mean_intervals, resampled_means
+from sightline.statistics.matrix import Floats, ScoreMatrix
 
 DEPTHS = ("early", "intermediate", "deep")
 By = Literal["data set", "class", "sample"]
@@ -112,7 +113,7 @@ def specialised_heads(
     """Find the most relevant head of every class among the last layers, and how sure it is.
 
     The interval is of the difference to the head that came second, both as chosen on all samples; it respects subjects
-    (see `sightline.relevance.bootstrap`). ``picked`` looks at all heads anew in every resample, and so is what tells
+    (see `sightline.statistics.bootstrap`). ``picked`` looks at all heads anew in every resample, and so is what tells
     how sure the choice is.
 
     Args:

@@ -10,12 +10,12 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from sightline.backbones import Backbone
-from sightline.ranks import Ranks
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.memory import StackSize
 from sightline.relevance.precision import Precision, forward_precision
 from sightline.relevance.scores import score
 from sightline.relevance.table import Progress, ScoreTable, rows_of
+from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch, Unit
 
 # What a killed run loses at most, in seconds of work.

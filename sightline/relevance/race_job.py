@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sightline.backbones import Backbone
-from sightline.ranks import Ranks
 from sightline.relevance.job import SECONDS_PER_PART, score_samples
 from sightline.relevance.matrix import UNIT
 from sightline.relevance.memory import StackSize
 from sightline.relevance.racing import Race
 from sightline.relevance.table import ScoreTable
+from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch, Unit
 
 

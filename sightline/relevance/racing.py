@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.relevance.bootstrap import chosen
-from sightline.relevance.matrix import Floats
-from sightline.relevance.paired_claims import Flags, Indices, PairedSums
+from sightline.statistics.bootstrap import chosen
+from sightline.statistics.matrix import Floats
+from sightline.statistics.paired_claims import Flags, Indices, PairedSums
 from sightline.types import Unit
 
 GROWTH = 1.2

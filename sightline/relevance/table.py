@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from sightline.relevance.precision import Precision
 from sightline.relevance.scores import Scores
+from sightline.run.atomic import write_json
 from sightline.types import Unit
 
 KINDS = ("heads", "layers")
@@ -293,10 +294,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read ``manifest.json``; without one, an empty manifest."""
     path = Path(folder) / "manifest.json"
     return json.loads(path.read_text()) if path.exists() else {"tables": {}}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON under another name and rename it when whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(unfinished, path)

@@ -5,7 +5,7 @@ import pytest
 from callbacks.analysis import Context
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
-from sightline.ranks import Ranks
+from sightline.run.ranks import Ranks
 from tests.conftest import CABIN, TINY_SWIN
 
 

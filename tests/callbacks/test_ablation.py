@@ -10,7 +10,7 @@ from callbacks import HeadAblation, LayerAblation
 from callbacks.analysis import Context
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
-from sightline.ranks import Ranks
+from sightline.run.ranks import Ranks
 from tests.conftest import CABIN, TINY_SWIN
 
 

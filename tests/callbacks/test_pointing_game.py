@@ -9,7 +9,7 @@ from callbacks.analysis import Context
 from callbacks.pointing_game import PointingGame
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
-from sightline.ranks import Ranks
+from sightline.run.ranks import Ranks
 from tests.conftest import CABIN, TINY_SWIN
 
 

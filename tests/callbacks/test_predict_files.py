@@ -8,12 +8,13 @@ import torch
 import train
 from callbacks import predict_files as module
 from callbacks.predict_files import predict_command
-from datamodules.clips import Clip, ClipSettings, load_clip
 from sightline.backbones import build_backbone
-from sightline.pruning import export_model, load_exported, unpruned_plan
+from sightline.export import export_model, load_exported
+from sightline.pruning import unpruned_plan
 from sightline.types import ModelRecord
+from sightline.video.clips import Clip, ClipSettings, load_clip
 from tests.conftest import TINY_SWIN, randomise
-from tests.datamodules.video_files import truncate, write_video
+from tests.sightline.video.video_files import truncate, write_video
 
 CLASSES = ("eating", "größere Pause", "texting", "writing", "yawning")
 SAMPLING = {"frames": 4, "size": 32, "short_side": 36, "antialias": True}

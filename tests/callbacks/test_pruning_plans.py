@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from callbacks.pruning_plans import PlanChooser, Wishes
+from callbacks.pruning_plans import PlanChooser, PruningRequest
 from sightline.backbones.fingerprint import weights_sha256
-from sightline.pruning.counting import count_cost
+from sightline.export.counting import count_cost
 from sightline.pruning.targets import Targets
-from sightline.ranks import Ranks
 from sightline.relevance.racing import Race
-from sightline.relevance.table import read_manifest, write_json
+from sightline.relevance.table import read_manifest
+from sightline.run.atomic import write_json
+from sightline.run.ranks import Ranks
 from sightline.types import Unit
 from tests.sightline.relevance.tables import score_table
 
@@ -43,7 +44,7 @@ def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None)
 
 
 def plans_of(context, **wishes):
-    return [choice.plan for choice in PlanChooser(context, Wishes(**wishes)).choose()]
+    return [choice.plan for choice in PlanChooser(context, PruningRequest(**wishes)).choose()]
 
 
 def give_clips(context, clips):
@@ -92,7 +93,7 @@ def test_baselines_are_plans_beside_relevance(tmp_path, tiny_swin, tiny_clips):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     give_clips(context, tiny_clips)
     methods = ["relevance", "last", "random", "block_influence", "gradient"]
-    wishes = Wishes(depths=[2], modes=["lowest"], methods=methods, random_seeds=[4, 0])
+    wishes = PruningRequest(depths=[2], modes=["lowest"], methods=methods, random_seeds=[4, 0])
     choices = {choice.plan.plan_id: choice for choice in PlanChooser(context, wishes).choose()}
     assert list(choices) == [
         "relevance-r-lowest-k2", "last-from_end-lowest-k2", "random-draw-lowest-k2-seed4",
@@ -117,7 +118,7 @@ def test_a_depth_beyond_the_model_is_refused_for_every_method(tmp_path, tiny_swi
 def test_greedy_starts_from_the_table_and_goes_on_with_the_smaller_model(tmp_path, tiny_swin, tiny_clips):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     give_clips(context, tiny_clips)
-    wishes = Wishes(depths=[1, 3], modes=["lowest", "highest"], methods=["greedy"])
+    wishes = PruningRequest(depths=[1, 3], modes=["lowest", "highest"], methods=["greedy"])
     choices = PlanChooser(context, wishes).choose()
     assert [choice.plan.plan_id for choice in choices] == [
         "greedy-r-lowest-k1", "greedy-r-lowest-k3", "greedy-r-highest-k1", "greedy-r-highest-k3",
@@ -146,7 +147,7 @@ def test_a_target_is_met_at_the_deepest_depth_within_it(tmp_path, tiny_swin, tin
         drops.append(100 * (tiny_swin(tiny_clips, skip=removed).argmax(1) != full).double().mean().item())
     limit = sorted(drops)[1]
     deepest = max(k for k, drop in enumerate(drops, 1) if drop <= limit + 1e-9)
-    chooser = PlanChooser(context, Wishes(depths=[], targets=Targets(max_drop=limit + 1e-9)))
+    chooser = PlanChooser(context, PruningRequest(depths=[], targets=Targets(max_drop=limit + 1e-9)))
     (choice,) = chooser.choose()
     assert (choice.plan.k, choice.plan.mode, chooser.unmet) == (deepest, "lowest", None)
     table = pd.read_csv(tmp_path / "tables/targets.csv")
@@ -160,11 +161,11 @@ def test_a_target_is_met_at_the_deepest_depth_within_it(tmp_path, tiny_swin, tin
 def test_a_target_that_nothing_meets_is_told_with_the_nearest(tmp_path, tiny_swin):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     context.folder = tmp_path
-    chooser = PlanChooser(context, Wishes(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=1e-9)))
+    chooser = PlanChooser(context, PruningRequest(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=1e-9)))
     assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
     assert "the nearest is relevance-r-lowest-k4 with" in chooser.unmet
     budget = count_cost(tiny_swin.without([1, 2])).macs / 1e9
-    chooser = PlanChooser(context, Wishes(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=budget)))
+    chooser = PlanChooser(context, PruningRequest(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=budget)))
     assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
     assert chooser.unmet is None
 
@@ -184,7 +185,7 @@ def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
     context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     units = tiny_swin.units("heads")  # two each in layers 0 and 1, four each in layers 2 and 3
     with_head_scores(context, {unit: 0.05 * place for place, unit in enumerate(units)})
-    wishes = Wishes(depths=[], methods=[], heads=[3, 0.25], heads_without_layers=[1])
+    wishes = PruningRequest(depths=[], methods=[], heads=[3, 0.25], heads_without_layers=[1])
     choices = PlanChooser(context, wishes).choose()
     plans = {choice.plan.plan_id: choice.plan for choice in choices}
     # A quarter of 12 heads is 3 again; without layer 1, which is the lowest, a quarter of 10 is 2 (rounded to even).
@@ -211,4 +212,4 @@ def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
 )
 def test_what_cannot_be_cut_is_refused(tiny_swin, wishes, message):
     with pytest.raises(ValueError, match=message):
-        Wishes(**wishes).check(tiny_swin.layers)
+        PruningRequest(**wishes).check(tiny_swin.layers)

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from callbacks import HeadAblation, RelevanceBoxplots
-from sightline.relevance.table import read_manifest, read_scores, write_json
+from sightline.relevance.table import read_manifest, read_scores
+from sightline.run.atomic import write_json
 from tests.conftest import CABIN
 
 

@@ -1,4 +1,4 @@
-"""The report after a fit and as a command; `tests/sightline/report/test_html.py` tests the page itself."""
+"""The report after a fit and as a command; `tests/sightline/report/page/test_html.py` tests the page itself."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 
 import train
 from callbacks import Report
-from tests.sightline.report.runs import make_run
+from tests.sightline.report.comparison.example_runs import make_run
 
 
 @pytest.fixture

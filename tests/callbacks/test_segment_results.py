@@ -10,8 +10,8 @@ from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
 from datamodules import SyntheticCabin
 from datamodules.clip_data_module import ClipDataModule
-from datamodules.clips import Clip
 from lightning_modules import VideoClassifier
+from sightline.video.clips import Clip
 from tests.conftest import CABIN, TINY_SWIN
 
 # Chunk: segment, label, probabilities. Segment s: (0.9 + 0.4 + 0.2, 0.1 + 0.6 + 0.8) / 3 = (0.5, 0.5) but for the last.

@@ -10,8 +10,8 @@ from PIL import Image
 
 from callbacks.logging_results import log_to_wandb
 from callbacks.wandb_logger import CarefulWandbLogger, WandbOptions, wandb_logger
-from sightline.report.confusion import confusion_figure
-from sightline.report.contact_sheet import contact_sheet
+from sightline.report.figures.confusion import confusion_figure
+from sightline.report.figures.contact_sheet import contact_sheet
 
 
 @pytest.fixture

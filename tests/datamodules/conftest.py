@@ -6,17 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datamodules.video_files import write_video
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """Real clips that lie beside the repository on the developers' machines only."""
-    if not (SHARED / "clips").is_dir():
-        pytest.skip("no folder shared/ with real clips beside the repository")
-    return SHARED
+from tests.sightline.video.video_files import write_video
 
 
 @pytest.fixture(scope="session")

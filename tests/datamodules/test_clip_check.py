@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from datamodules.clip_check import Contents, examine, findings
-from datamodules.clips import SPLITS, Clip
-from tests.datamodules.video_files import truncate, write_video
+from datamodules.dataset import SPLITS
+from sightline.video.clips import Clip
+from tests.sightline.video.video_files import truncate, write_video
 
 CLASSES = ("Archery", "HandstandPushups")
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.clips import Clip, ClipDataset, ClipSettings, Sample, collate, load_clip, load_views
-from tests.datamodules.video_files import decode_all, number_of, numbers_of, write_video
+from datamodules.dataset import ClipDataset, Sample, collate
+from sightline.video.clips import Clip, ClipSettings, load_clip, load_views
+from tests.sightline.video.video_files import decode_all, number_of, numbers_of, write_video
 
 SMALL = ClipSettings(frames=4, size=48, short_side=48)
 

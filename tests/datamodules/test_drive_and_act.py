@@ -4,10 +4,10 @@ import logging
 import pytest
 
 from datamodules import DriveAndAct
-from datamodules.clips import ClipSettings, load_clip
 from datamodules.drive_and_act import COLUMNS
 from datamodules.drive_and_act_layout import EVALUATED, UNEVALUATED, VIEWS
-from tests.datamodules.video_files import numbers_of, write_video
+from sightline.video.clips import ClipSettings, load_clip
+from tests.sightline.video.video_files import numbers_of, write_video
 
 PEOPLE = {"train": (1, 2), "val": (14,), "test": (5,)}
 SITTING = EVALUATED.index("sitting_still")

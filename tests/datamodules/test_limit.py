@@ -1,8 +1,8 @@
 from collections import Counter
 from itertools import pairwise
 
-from datamodules.clips import Clip
 from datamodules.limit import limit_per_class
+from sightline.video.clips import Clip
 
 # Class 0: 5 clips of a, 1 of b, 1 of c; class 1: 3 clips of a.
 CLIPS = [

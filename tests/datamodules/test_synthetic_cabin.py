@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import cabin_files, cabin_scene
-from datamodules.cabin_actions import MOTION_ONLY
-from datamodules.cabin_driver import elbow
-from datamodules.cabin_files import (
+from datamodules.cabin import files as cabin_files
+from datamodules.cabin import scene as cabin_scene
+from datamodules.cabin.actions import MOTION_ONLY
+from datamodules.cabin.driver import elbow
+from datamodules.cabin.files import (
     ACTIONS,
     DONE,
     OBJECTS,
@@ -21,7 +22,7 @@ from datamodules.cabin_files import (
     video_name,
     write_cabin,
 )
-from datamodules.cabin_pose import Looks
+from datamodules.cabin.pose import Looks
 from datamodules.synthetic_cabin import SyntheticCabin
 
 SMALL = CabinSettings(

@@ -196,8 +196,8 @@ def test_missing_files(root, tmp_path):
         UCF101(str(tmp_path / "nowhere")).clips("train")
 
 
-def test_official_lists(shared, tmp_path):
-    folder = shared / "annotations" / "ucf101"
+def test_official_lists(shared_folder, tmp_path):
+    folder = shared_folder / "annotations" / "ucf101"
     names = read_class_names(folder / "classInd.txt")
     assert len(names) == 101
     assert (names[34], names[35]) == ("Hammering", "HammerThrow")  # classInd's order, not the alphabet's
@@ -218,10 +218,10 @@ def test_official_lists(shared, tmp_path):
 
 
 @pytest.mark.parametrize("span", [False, True])
-def test_real_clips(shared, span):
+def test_real_clips(shared_folder, span):
     data = UCF101(
-        str(shared / "clips" / "ucf101_like"),
-        annotations=str(shared / "annotations" / "ceiling"),
+        str(shared_folder / "clips" / "ucf101_like"),
+        annotations=str(shared_folder / "annotations" / "ceiling"),
         groups_span_classes=span,
         frames=4,
         size=64,

@@ -9,7 +9,7 @@ from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from lightning_modules.video_classifier import rate_factor
-from sightline.backbones.checkpoints import CheckpointError
+from sightline.checkpoints.loading import CheckpointError
 from tests.conftest import CABIN, TINY_SWIN
 
 OPTIONS = {k: v for k, v in TINY_SWIN.items() if k not in ("frames", "size")}

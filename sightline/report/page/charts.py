@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sightline.report.pruning_figure import Curve, curve_label, with_start
-from sightline.report.style import BLUE, GREEN, INK, MUTED, RULE, VERMILLION
+from sightline.report.figures.pruning import Curve, curve_label, with_start
+from sightline.report.figures.style import BLUE, GREEN, INK, MUTED, RULE, VERMILLION
 
 COLOURS = (BLUE, VERMILLION, GREEN)
 MARKERS = {

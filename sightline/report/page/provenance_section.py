@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sightline.provenance import versions
 from sightline.report.page.blocks import Code, Column, Folded, Section, Table, Text
 from sightline.report.page.numbers import NONE, fixed, interval
 from sightline.report.page.run_results import RunResults
 from sightline.report.page.run_sections import split_counts
-from sightline.report.pruning_table import pruning_rows
+from sightline.report.tables.pruning import pruning_rows
+from sightline.run.provenance import versions
 
 
 def facts(run: RunResults) -> list[tuple[str, str, str]]:

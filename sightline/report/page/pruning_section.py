@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from sightline.report.figures.pruning import backbone_curves
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table, Text, chart
 from sightline.report.page.charts import accuracy_curves
 from sightline.report.page.numbers import column, fixed, interval, signed
 from sightline.report.page.run_results import RunResults
-from sightline.report.pruning_figure import backbone_curves
-from sightline.report.pruning_table import RELEVANCE_SCORES, plan_label, removed_units
+from sightline.report.tables.pruning import RELEVANCE_SCORES, plan_label, removed_units
 
 TARGETS = ("plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sightline.relevance.table import KINDS, read_scores
-from sightline.report.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
+from sightline.report.figures.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
 from sightline.report.page.blocks import Block, Folded, Missing, Section, Text, chart
 from sightline.report.page.charts import translucent
 from sightline.report.page.run_results import RunResults

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sightline.provenance import read_provenance
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
-from sightline.report.pruning_table import read_pruning_table
-from sightline.run_folder import is_run_folder
+from sightline.report.tables.pruning import read_pruning_table
+from sightline.run.folder import is_run_folder
+from sightline.run.provenance import read_provenance
 
 RESULTS = ("splits.csv", "checkpoints", "tables", "relevance", "pruned")
 ENTRY = ("samples", "left_out", "noise_floor", "class_names", "weights_sha256", "data_sha256")

@@ -8,7 +8,7 @@ from sightline.report.page.blocks import Block, Column, Missing, Section, Table,
 from sightline.report.page.charts import epoch_curves
 from sightline.report.page.numbers import fixed
 from sightline.report.page.run_results import RunResults
-from sightline.report.split_table import clips_per_class
+from sightline.report.tables.split import clips_per_class
 
 ACCURACIES = {
     "train/top1": "training top-1",

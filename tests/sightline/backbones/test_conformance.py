@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from sightline.backbones import CLASS_TOKEN, Attended, Backbone, Observer, TokenState, build_backbone
+from sightline.backbones import CLASS_TOKEN, Backbone, HeadOutputs, Observer, TokenState, build_backbone
 from sightline.types import Unit
 from tests.conftest import DEMO_VARIANTS, randomise
 
@@ -75,7 +75,7 @@ def test_gating_a_head_is_zeroing_its_output_by_hand(backbone, clips, logits):
         before = backbone.enter(index, backbone.run(backbone.embed(clips), 0, index))
         for position in {0, len(heads) - 1}:
 
-            def zero(site: str, attended: Attended, name=name, position=position) -> Attended:
+            def zero(site: str, attended: HeadOutputs, name=name, position=position) -> HeadOutputs:
                 if site != name:
                     return attended
                 changed = attended.heads.clone()

@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sightline.backbones.merged_linear import MergedLinear
+from sightline.backbones.parts.merged_linear import MergedLinear
 
 
 def test_merged_layers_are_dropped_when_a_weight_changes():

@@ -8,9 +8,9 @@ from torchvision.models.video.mvit import MSBlockConfig, mvit_v2_s
 from torchvision.models.video.mvit import MViT as Reference
 
 from sightline.backbones import Observer, build_backbone
-from sightline.backbones.mvit import MViT
-from sightline.backbones.mvit_config import MViTConfig
-from sightline.pruning.cost import count_cost
+from sightline.backbones.families.mvit import MViT
+from sightline.backbones.families.mvit_config import MViTConfig
+from sightline.export.cost import count_cost
 from sightline.types import ModelRecord, Unit
 from tests.conftest import randomise
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sightline.backbones import Observer
-from sightline.backbones.mvit import MViT
+from sightline.backbones.families.mvit import MViT
 from sightline.types import Unit
 from tests.conftest import randomise
 from tests.sightline.backbones.test_mvit import IDENTITY, TINY, clips_for

@@ -2,8 +2,8 @@
 
 import torch
 
-from sightline.backbones.attention import attention, attention_with_weights
-from sightline.backbones.relative_positions import (
+from sightline.backbones.parts.attention import attention, attention_with_weights
+from sightline.backbones.parts.relative_positions import (
     fold,
     key_cells,
     query_terms,

@@ -5,7 +5,7 @@ import torch
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 
 from sightline.backbones import Backbone, Observer, build_backbone
-from sightline.backbones.timesformer import TimeSformer, TimeSformerConfig
+from sightline.backbones.families.timesformer import TimeSformer, TimeSformerConfig
 from sightline.types import ModelRecord, Unit
 from tests.conftest import randomise
 

@@ -3,8 +3,8 @@ import torch
 from torchvision.models.video.swin_transformer import SwinTransformer3d, swin3d_s
 
 from sightline.backbones import build_backbone
-from sightline.backbones.video_swin import VideoSwin, VideoSwinConfig
-from sightline.backbones.windows import relative_position_index, shift_mask, window_geometry
+from sightline.backbones.families.video_swin import VideoSwin, VideoSwinConfig
+from sightline.backbones.parts.windows import relative_position_index, shift_mask, window_geometry
 from sightline.types import ModelRecord
 from tests.conftest import randomise
 

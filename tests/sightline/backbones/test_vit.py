@@ -6,7 +6,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from sightline.backbones import Backbone, Observer, build_backbone
-from sightline.backbones.vit import ViT, ViTConfig, sinusoid_table
+from sightline.backbones.families.vit import ViT, ViTConfig, sinusoid_table
 from sightline.types import ModelRecord, Unit
 from tests.conftest import randomise
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from sightline.backbones import Backbone
-from sightline.backbones.mvit import MViT, MViTConfig
-from sightline.backbones.mvit_attention import MultiscaleAttention
-from sightline.backbones.timesformer import TimeSformer, TimeSformerConfig
-from sightline.backbones.video_swin import VideoSwin, VideoSwinConfig
-from sightline.backbones.vit import ViT, ViTConfig
+from sightline.backbones.families.mvit import MViT, MViTConfig
+from sightline.backbones.families.mvit_attention import MultiscaleAttention
+from sightline.backbones.families.timesformer import TimeSformer, TimeSformerConfig
+from sightline.backbones.families.video_swin import VideoSwin, VideoSwinConfig
+from sightline.backbones.families.vit import ViT, ViTConfig
 from sightline.types import ModelRecord
 
 HEAD = 1

@@ -16,7 +16,7 @@ from sightline.pruning.baselines import (
     random_scores,
     score_baselines,
 )
-from sightline.ranks import Ranks
+from sightline.run.ranks import Ranks
 from sightline.types import LayerInfo
 from tests.conftest import DEMO_VARIANTS, randomise
 

@@ -6,7 +6,7 @@ import pytest
 
 from sightline.pruning.plan import PruningPlan
 from sightline.pruning.targets import Targets, search, unmet
-from sightline.ranks import Ranks
+from sightline.run.ranks import Ranks
 
 PLANS = [PruningPlan("relevance", "r", "lowest", k, tuple(range(k))) for k in (1, 2, 3, 4)]
 DROP = {1: 0.5, 2: 3.0, 3: 0.9, 4: 9.0}

@@ -7,7 +7,8 @@
 import torch
 from torchvision.models.video import swin_transformer as tv
 
-from sightline.backbones import mvit_attention, video_swin, vit_layers
+from sightline.backbones.families import mvit_attention, video_swin
+from sightline.backbones.parts import joint_attention as vit_layers
 
 
 def torchvision_twin(backbone) -> tv.SwinTransformer3d:

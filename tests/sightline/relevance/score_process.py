@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 
 from sightline.backbones import build_backbone
-from sightline.ranks import Ranks
 from sightline.relevance import job
 from sightline.relevance.table import ScoreTable, Settings
+from sightline.run.ranks import Ranks
 
 SWIN = {"frames": 4, "size": 32, "width": 16, "depths": [2, 2], "heads": [2, 4], "window": [2, 4, 4]}
 NAMES = [f"clip{i:02d}" for i in range(18)]

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from sightline.ranks import Ranks
 from sightline.relevance import job
 from sightline.relevance.memory import StackSize
 from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
+from sightline.run.ranks import Ranks
 
 NAMES = [f"clip{i}" for i in range(7)]
 BAD = "clip4"

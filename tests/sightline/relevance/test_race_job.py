@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from sightline.ranks import Ranks
 from sightline.relevance import job
 from sightline.relevance.race_job import RaceSettings, race_split
 from sightline.relevance.ranking import rank_units
 from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
+from sightline.run.ranks import Ranks
 from sightline.types import Unit
 
 COUNT = 240

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from sightline.relevance.paired_claims import PairedSums, skew_correction
 from sightline.relevance.racing import Race, crossing_pairs, look_ends
 from sightline.relevance.ranking import rank_units
-from sightline.relevance.student_t import t_quantile
+from sightline.statistics.paired_claims import PairedSums, skew_correction
+from sightline.statistics.student_t import t_quantile
 from sightline.types import Unit
 from tests.sightline.relevance.races import demo_scores, full_set, population
 from tests.sightline.relevance.tables import score_table

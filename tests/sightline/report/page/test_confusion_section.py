@@ -9,7 +9,7 @@ import pytest
 from sightline.report.page.blocks import Folded, Matrix, Table
 from sightline.report.page.confusion_section import confusion, confusion_section
 from sightline.report.page.run_results import RunResults
-from tests.sightline.report.runs import make_run
+from tests.sightline.report.comparison.example_runs import make_run
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from sightline.report.page.run_results import RunResults
 from sightline.report.page.run_sections import read_curves, training_section
-from tests.sightline.report.runs import make_run
+from tests.sightline.report.comparison.example_runs import make_run
 
 
 @pytest.fixture

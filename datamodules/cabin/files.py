@@ -1,0 +1,307 @@
+"""Render clips of the synthetic cabin and write them as a data set in the layout of `datamodules.driver_clips`.
+
+    root/  videos/s03/steering_002.mp4   clips.csv   boxes.parquet   cabin.json
+
+``clips.csv`` has the columns video, label, subject, start, end (the last two empty: the whole file). ``boxes.parquet``
+has one row per frame and object (head, right_hand, left_hand, key_object): video, frame, object, name (which says what
+the key object is), x0, y0, x1, y1 in pixels, visible.
+``cabin.json`` holds the settings and comes last: a folder without it is not whole and is completed by the next call.
+
+This module imports neither torch nor Lightning.
+"""
+
+from __future__ import annotations
+
+import csv
+import gc
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from datamodules.cabin.actions import ACTIONS, act
+from datamodules.cabin.canvas import Canvas
+from datamodules.cabin.pose import Looks, Pose
+from datamodules.cabin.scene import camera_of, draw_clip, expose
+
+# Raise it with every change that alters pixels or files: folders rendered by another version are refused.
+FORMAT_VERSION = 1
+DONE, STARTED = "cabin.json", "cabin.incomplete.json"
+OBJECTS = ("head", "right_hand", "left_hand", "key_object")
+# Below this, starting processes takes longer than rendering.
+_CLIPS_WORTH_A_POOL = 100
+
+ClipName = tuple[int, str, int]
+"""Subject, action, repetition."""
+
+
+class Box(NamedTuple):
+    """Where one object is in one frame, clipped to the frame; all zero where it is not in the picture.
+
+    Attributes:
+        frame: Index of the frame.
+        object: One of `OBJECTS`; right and left are the driver's, who faces the camera.
+        name: What the key object is, e.g. ``phone``; otherwise the same as ``object``.
+        x0: Left edge in pixels.
+        y0: Upper edge.
+        x1: Right edge.
+        y1: Lower edge.
+        visible: Whether at least a quarter of it is inside the frame, be it hidden behind something else or not.
+    """
+
+    frame: int
+    object: str
+    name: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    visible: bool
+
+
+@dataclass(frozen=True)
+class CabinSettings:
+    """Everything that the content of a rendered data set depends on.
+
+    Attributes:
+        actions: Names of the actions, out of `ACTIONS`.
+        subjects: Number of drivers.
+        clips_per_action: Clips of every action by every driver.
+        frames: Frames per clip; an action fills its clip, however long.
+        fps: Frames per second that the files state.
+        height: Height in pixels, even.
+        width: Width in pixels, even.
+        seed: Source of all looks and performances.
+        zoom: Magnification; above 1 the camera comes closer to driver and console, for small frames.
+    """
+
+    actions: tuple[str, ...] = ACTIONS
+    subjects: int = 20
+    clips_per_action: int = 6
+    frames: int = 16
+    fps: float = 8.0
+    height: int = 112
+    width: int = 112
+    seed: int = 0
+    zoom: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "actions", tuple(self.actions))
+        check_actions(self.actions)
+        for name in ("subjects", "clips_per_action", "frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of the synthetic cabin to be at least 1, got {getattr(self, name)}.")
+        if not self.fps > 0 or self.seed < 0:
+            raise ValueError(f"Expected fps > 0 and seed >= 0, got fps={self.fps}, seed={self.seed}.")
+        if min(self.height, self.width) < 32 or self.height % 2 or self.width % 2:
+            raise ValueError(
+                f"Expected even height and width of at least 32 pixels (H.264 halves them for colour), got "
+                f"{self.height}x{self.width}."
+            )
+
+    def names(self) -> Iterator[ClipName]:
+        """Yield every clip of the data set, subject by subject."""
+        for subject in range(self.subjects):
+            for action in self.actions:
+                for repetition in range(self.clips_per_action):
+                    yield subject, action, repetition
+
+    def record(self) -> dict:
+        """Return what ``cabin.json`` holds."""
+        return {"format": FORMAT_VERSION, **asdict(self), "actions": list(self.actions), "fps": float(self.fps)}
+
+    def folder(self) -> str:
+        """Return a folder name that differs wherever the content would."""
+        digest = hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:8]
+        counts = f"{len(self.actions)}actions-{self.subjects}subjects-{self.clips_per_action}clips"
+        return f"{counts}-{self.frames}x{self.height}x{self.width}-{digest}"
+
+
+def check_actions(actions: tuple[str, ...] | list[str]) -> None:
+    """Raise unless ``actions`` are different, known names."""
+    unknown = [name for name in actions if name not in ACTIONS]
+    if unknown:
+        raise ValueError(f"Unknown action(s) {', '.join(map(repr, unknown))}. The cabin knows {', '.join(ACTIONS)}.")
+    if not actions or len(set(actions)) != len(actions):
+        raise ValueError(f"Expected at least one action and none twice, got {', '.join(actions) or 'none'}.")
+
+
+def video_name(name: ClipName) -> str:
+    """Return a clip's path relative to the data set's root."""
+    subject, action, repetition = name
+    return f"videos/s{subject:02d}/{action}_{repetition:03d}.mp4"
+
+
+def perform(settings: CabinSettings, subject: int, action: str, repetition: int) -> tuple[Pose, np.random.Generator]:
+    """Return the pose of a clip over time, and the random numbers that its rendering goes on with."""
+    check_actions([action])
+    # The action's place among all 20 enters, not its place in the settings: a clip is the same in every selection.
+    key = (1, subject, ACTIONS.index(action), repetition)
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
+    return act(Looks.draw(settings.seed, subject), action, settings.frames, rng), rng
+
+
+def render_clip(
+    settings: CabinSettings, subject: int, action: str, repetition: int
+) -> tuple[NDArray[np.uint8], list[Box]]:
+    """Render one clip: frames (T, H, W, 3) and the boxes of `OBJECTS` in every frame."""
+    pose, rng = perform(settings, subject, action, repetition)
+    canvas = draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom))
+    grey = np.rint(expose(canvas, pose, rng) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1), _boxes(canvas, pose)
+
+
+def clip_boxes(settings: CabinSettings, subject: int, action: str, repetition: int) -> list[Box]:
+    """Return the boxes that `render_clip` returns, without rendering."""
+    pose, _ = perform(settings, subject, action, repetition)
+    return _boxes(
+        draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom), raster=False), pose
+    )
+
+
+def _boxes(canvas: Canvas, pose: Pose) -> list[Box]:
+    height, width = canvas.camera.height, canvas.camera.width
+    boxes = []
+    for kind in OBJECTS:
+        name = pose.key if kind == "key_object" else kind
+        extents = np.nan_to_num(canvas.boxes[name].astype(float), posinf=1e9, neginf=-1e9)
+        clipped = np.clip(extents, 0, [width, height, width, height])
+        area, kept = ((e[:, 2:] - e[:, :2]).clip(0).prod(axis=1) for e in (extents, clipped))
+        painted = extents[:, 0] < extents[:, 2]
+        for frame in range(pose.frames):
+            edges = clipped[frame] if painted[frame] and kept[frame] > 0 else np.zeros(4)
+            visible = bool(painted[frame] and kept[frame] >= 0.25 * area[frame])
+            x0, y0, x1, y1 = np.round(edges, 2).tolist()
+            boxes.append(Box(frame, kind, name, x0, y0, x1, y1, visible))
+    return boxes
+
+
+def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
+    """Write frames (T, H, W, 3) as H.264; the file has its name only once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        # A key frame every second keeps seeking cheap; without B-frames the first time stamp is exactly 0.
+        options = {"preset": "veryfast", "crf": "17", "bf": "0"}
+        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            stream.gop_size = max(1, round(fps))
+            stream.codec_context.thread_count = 1
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _produce(root: Path, settings: CabinSettings, name: ClipName) -> list[Box]:
+    """Write one clip unless it is there; returns its boxes either way."""
+    path = root / video_name(name)
+    if path.is_file():
+        return clip_boxes(settings, *name)
+    frames, boxes = render_clip(settings, *name)
+    write_video(path, frames, settings.fps)
+    return boxes
+
+
+def write_cabin(root: str | Path, settings: CabinSettings, workers: int | None = None) -> None:
+    """Write the data set into ``root``; what is already there from the same settings is kept.
+
+    Args:
+        root: Folder of the data set.
+        settings: What to render.
+        workers: Processes that render; by default one for small data sets, else one per core. The result is the same.
+
+    Raises:
+        ValueError: Where the folder holds something else.
+    """
+    root = Path(root)
+    if workers is not None and workers < 1:
+        raise ValueError(f"Expected workers >= 1 or none for a default, got {workers}.")
+    if _check_root(root, settings):
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    _write_json(root / STARTED, settings.record())
+    names = list(settings.names())
+    boxes = list(
+        tqdm(_run(root, settings, names, workers), "Rendering the cabin", len(names), unit="clip", mininterval=1)
+    )
+    _write_tables(root, names, boxes)
+    # Concurrent writers of the same settings write the same files; whoever comes second finds the mark moved already.
+    _write_json(root / DONE, settings.record())
+    (root / STARTED).unlink(missing_ok=True)
+
+
+def _run(root: Path, settings: CabinSettings, names: list[ClipName], workers: int | None) -> Iterator[list[Box]]:
+    produce = partial(_produce, root, settings)
+    if workers is None:
+        workers = _cores() if len(names) >= _CLIPS_WORTH_A_POOL else 1
+    if workers == 1:
+        yield from map(produce, names)
+        return
+    # The platform's own way to start processes, as loaders do it: spawning would run a user's script again. Forked
+    # processes must not collect what the parent left behind, e.g. PyAV objects that own threads.
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=get_context(), initializer=gc.freeze)
+    try:
+        yield from pool.map(produce, names, chunksize=8)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_root(root: Path, settings: CabinSettings) -> bool:
+    """Return whether ``root`` holds the whole data set already; raise where it holds another one."""
+    for mark in (DONE, STARTED):
+        if not (root / mark).is_file():
+            continue
+        found, wanted = json.loads((root / mark).read_text()), settings.record()
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
+        if differing:
+            listed = "; ".join(f"{key} is {found.get(key)!r}, expected {wanted[key]!r}" for key in differing)
+            raise ValueError(
+                f"{root} holds a synthetic cabin rendered with other settings: {listed}. "
+                "Choose another folder, or delete this one to have it rendered anew."
+            )
+        return mark == DONE
+    if (root / "clips.csv").exists() or (root / "videos").exists():
+        raise ValueError(
+            f"Expected {root} to be empty or a synthetic cabin, but it holds clips of its own and no {DONE}. "
+            "Choose another folder; nothing was written."
+        )
+    return False
+
+
+def _write_json(path: Path, record: dict) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def _write_tables(root: Path, names: list[ClipName], boxes: list[list[Box]]) -> None:
+    with (root / "clips.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["video", "label", "subject", "start", "end"])
+        writer.writerows((video_name(name), name[1], f"s{name[0]:02d}", "", "") for name in names)
+    rows = [(video_name(name), *box) for name, clip in zip(names, boxes, strict=True) for box in clip]
+    columns = dict(zip(("video", *Box._fields), zip(*rows, strict=True), strict=True))
+    pq.write_table(pa.table({key: pa.array(values) for key, values in columns.items()}), root / "boxes.parquet")

@@ -1,0 +1,236 @@
+"""The contract of every backbone: an embedding, a sequence of layers, a classifier.
+
+    state = backbone.embed(clips)              # (B, 3, T, H, W), uint8 or float in [0, 1]
+    state = backbone.run(state, start, stop)   # layers start..stop-1
+    logits = backbone.classify(state)          # (B, classes)
+
+``forward`` is exactly these three. Interventions (skipping layers, gating heads) and observation are arguments of a
+call, never a state of the module: nothing can be left behind, not even by an exception.
+
+Shapes: B clips, N tokens, D width, h heads of a site.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.backbones.contract.layer import Layer
+from sightline.backbones.contract.observation import Gates, Observer
+from sightline.backbones.contract.state import TokenState
+from sightline.types import InputSpec, LayerInfo, ModelRecord, Unit
+
+
+class Backbone(nn.Module, ABC):
+    """A video transformer as a sequence of layers between an embedding and a classifier.
+
+    Attributes:
+        family: Name of the architecture family.
+        config: The family's configuration (a frozen dataclass).
+        input_spec: The clips that it was built for.
+        depth: Number of layers it was built with. Layer indices are always the original ones, 0..depth-1.
+        record: Normalisation, class names and origin of the weights.
+        reads_class_tokens: Whether `classify` reads class tokens alone.
+        square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
+            the attention of several layers can be multiplied.
+    """
+
+    family: str
+    config: Any
+    reads_class_tokens: bool = False
+    square_attention: bool = False
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, config: Any, input_spec: InputSpec, depth: int, record: ModelRecord | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.input_spec = input_spec
+        self.depth = depth
+        self.set_record(record or ModelRecord())
+
+    # What a family writes -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tokenize(self, pixels: Tensor) -> TokenState:
+        """Turn normalised pixels (B, 3, T, H, W) into the state before layer 0."""
+
+    @abstractmethod
+    def layer_modules(self) -> dict[int, Layer]:
+        """Return the layers that exist, by original index, in order."""
+
+    @abstractmethod
+    def delete_layer(self, index: int) -> None:
+        """Delete the module of a layer."""
+
+    @abstractmethod
+    def classify(self, state: TokenState) -> Tensor:
+        """Return the logits, (B, classes), of the state after the last layer."""
+
+    @abstractmethod
+    def classifier_keys(self) -> tuple[str, ...]:
+        """Return the names of the classifier's entries in the state dict."""
+
+    @abstractmethod
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classifier by a freshly initialised one."""
+
+    def enter(self, index: int, state: TokenState) -> TokenState:
+        """Run what stands before a layer without being part of it (Video Swin's patch merging)."""
+        return state
+
+    def adapt(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Fit positional parameters of another number of frames or another size to this model.
+
+        Args:
+            tensors: A state dict under this family's names.
+
+        Returns:
+            The state dict, and one sentence for each tensor that was interpolated.
+        """
+        return dict(tensors), []
+
+    # What all families share ----------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """The layers that exist, each with its original index."""
+        return tuple(layer.info() for layer in self.layer_modules().values())
+
+    def set_record(self, record: ModelRecord) -> None:
+        """Take over normalisation, class names and origin of the weights."""
+        self.record = record
+        # Buffers follow the module to its device; not persistent, so that state dicts keep the reference's keys.
+        self.register_buffer("_mean", torch.tensor(record.mean).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(record.std).view(1, 3, 1, 1, 1), persistent=False)
+
+    def embed(self, clips: Tensor) -> TokenState:
+        """Check and normalise clips (B, 3, T, H, W), uint8 or float in [0, 1], and turn them into tokens.
+
+        Raises:
+            ValueError: If the clips have another shape or type than the backbone was built for.
+        """
+        spec = self.input_spec
+        expected = (3, spec.frames, spec.height, spec.width)
+        if clips.dim() != 5 or tuple(clips.shape[1:]) != expected:
+            raise ValueError(
+                f"{self.family} was built for clips (B, 3, {spec.frames}, {spec.height}, {spec.width}), got "
+                f"{tuple(clips.shape)}. Set the data module's frames and size and the model's to the same values."
+            )
+        if clips.dtype == torch.uint8:
+            pixels = clips.to(self._mean.dtype) / 255
+        elif clips.is_floating_point():
+            pixels = clips
+        else:
+            raise ValueError(f"Clips must be uint8 or float in [0, 1], got {clips.dtype}.")
+        return self.tokenize((pixels - self._mean) / self._std)
+
+    def run(
+        self,
+        state: TokenState,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        skip: Collection[int] = (),
+        gates: Gates | None = None,
+        observer: Observer | None = None,
+    ) -> TokenState:
+        """Run layers start..stop-1 (original indices; layers that were pruned away are passed over).
+
+        Args:
+            state: The state before layer ``start``.
+            start: First layer.
+            stop: One past the last layer; all that follow if None.
+            skip: Layers to ablate in this call: replaced by the identity (or by their shortcut, see `Layer.shortcut`).
+            gates: Factor of every head of a site, (h,) or (B, h), by (layer, site).
+            observer: What to keep of the sites, see `Observer`.
+        """
+        modules = self.layer_modules()
+        for index in range(start, self.depth if stop is None else stop):
+            state = self.enter(index, state)
+            layer = modules.get(index)
+            if layer is None:
+                continue
+            state = layer.shortcut(state) if index in skip else layer(state, gates, observer)
+        return state
+
+    def readout(self, state: TokenState, start: int = 0) -> Tensor:
+        """Return the logits from a state before layer ``start``: `run` and `classify`, without what nobody reads.
+
+        Where `classify` reads class tokens alone, the last layer computes no others. Needs evaluation mode. The logits
+        are those of `run` and `classify` but for rounding.
+        """
+        last = self.last_read_layer()
+        if last is None or start > last:
+            return self.classify(self.run(state, start))
+        state = self.enter(last, self.run(state, start, last))
+        return self.classify(self.layer_modules()[last].resume(state, class_only=True))
+
+    def last_read_layer(self) -> int | None:
+        """Return the last layer that exists if only its class tokens are read; None where all tokens are."""
+        return max(self.layer_modules(), default=None) if self.reads_class_tokens else None
+
+    def forward(
+        self,
+        clips: Tensor,
+        *,
+        skip: Collection[int] = (),
+        gates: Gates | None = None,
+        observer: Observer | None = None,
+    ) -> Tensor:
+        """Return the logits (B, classes) of clips (B, 3, T, H, W); keywords as in `run`."""
+        return self.classify(self.run(self.embed(clips), skip=skip, gates=gates, observer=observer))
+
+    def units(self, kind: str) -> list[Unit]:
+        """Return everything that can be ablated, ``layers`` or ``heads``, in order."""
+        if kind == "layers":
+            return [Unit(info.index) for info in self.layers]
+        if kind == "heads":
+            return [Unit(i.index, site.name, head) for i in self.layers for site in i.sites for head in site.heads]
+        raise ValueError(f"kind must be 'layers' or 'heads', got {kind!r}.")
+
+    def check_removable(self, layers: Collection[int]) -> None:
+        """Raise ValueError, naming backbone, layer and reason, where a layer cannot be removed."""
+        infos = {info.index: info for info in self.layers}
+        for index in layers:
+            if index not in infos:
+                raise ValueError(
+                    f"{self.family} has no layer {index} to remove; its layers are {', '.join(map(str, infos))}."
+                )
+            if not infos[index].removable:
+                raise ValueError(f"{self.family} cannot remove layer {index}: {infos[index].reason}.")
+
+    def without(self, layers: Collection[int]) -> Backbone:
+        """Return a copy in which these layers, and their parameters, do not exist.
+
+        Raises:
+            ValueError: If a layer does not exist or cannot be removed.
+        """
+        self.check_removable(layers)
+        smaller = copy.deepcopy(self)
+        for index in set(layers):
+            smaller.delete_layer(index)
+        return smaller
+
+    def without_heads(self, units: Iterable[Unit]) -> Backbone:
+        """Return a copy in which these heads, and their parameters, do not exist.
+
+        Raises:
+            ValueError: If a head does not exist.
+        """
+        units = list(units)
+        missing = sorted(set(units) - set(self.units("heads")))
+        if missing:
+            raise ValueError(f"{self.family} has no {', '.join(map(str, missing))} to remove.")
+        smaller = copy.deepcopy(self)
+        modules = smaller.layer_modules()
+        for layer, site in sorted({(unit.layer, unit.site) for unit in units}):
+            wanted = {unit.head for unit in units if (unit.layer, unit.site) == (layer, site)}
+            heads = next(s.heads for s in modules[layer].sites if s.name == site)
+            modules[layer].remove_heads(site, [i for i, head in enumerate(heads) if head in wanted])
+        return smaller

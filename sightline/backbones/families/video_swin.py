@@ -1,0 +1,299 @@
+"""Video Swin Transformer.
+
+Source: Liu et al., "Video Swin Transformer", 2021. State-dict keys and numbers are those of torchvision's ``swin3d_*``.
+
+Deviations:
+- ``shifted_windows=False`` cuts every layer at the same places (the thesis' setting); the weights are the same.
+- Blocks stand in a ``ModuleDict`` instead of a ``Sequential``, so that a removed layer leaves a gap and
+  the others keep their names.
+- Linear weights of new models preserve variance (LeCun et al., 1998). torchvision's fixed deviation of 0.02 suits
+  widths of some hundred; in trials the narrow model of the demo learned much more slowly with it.
+
+Where a window is larger than the grid in height or width, torchvision takes a wrong corner of its position index; this
+is kept for parity. Sizes that divide into whole windows avoid it.
+
+Shapes: B clips, N cells of the grid, D width, W windows, n cells per window, h heads, d width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import PatchMerging
+from torchvision.ops import MLP, StochasticDepth
+
+from sightline.backbones.contract.backbone import Backbone
+from sightline.backbones.contract.layer import Layer
+from sightline.backbones.contract.layout import AttentionLayout
+from sightline.backbones.contract.observation import HeadOutputs, Observer
+from sightline.backbones.contract.state import TokenState
+from sightline.backbones.parts.attention import attention, attention_with_weights
+from sightline.backbones.parts.linear import preserve_variance_, smaller_linear
+from sightline.backbones.parts.windows import (
+    Size3,
+    WindowGeometry,
+    query_shares,
+    relative_position_index,
+    shift_mask,
+    window_geometry,
+)
+from sightline.types import InputSpec, ModelRecord, Site
+
+SITE = "attention"
+layer_norm = partial(nn.LayerNorm, eps=1e-5)
+
+
+@dataclass(frozen=True)
+class VideoSwinConfig:
+    """Architecture of a Video Swin Transformer.
+
+    Attributes:
+        frames: Frames per clip.
+        size: Height and width of a clip in pixels.
+        num_classes: Number of classes.
+        shifted_windows: Whether every second layer shifts its windows (true in the released checkpoints).
+        patch: Patch size in frames, rows, columns.
+        width: Channels of the first stage; doubled at each further stage.
+        depths: Layers per stage.
+        heads: Attention heads per layer of each stage.
+        window: Window size in cells (T, H, W).
+        mlp_ratio: Width of the MLP relative to the tokens'.
+        drop_path: Largest stochastic depth rate; layers get it in proportion to their depth.
+    """
+
+    frames: int = 16
+    size: int = 224
+    num_classes: int = 400
+    shifted_windows: bool = True
+    patch: Size3 = (2, 4, 4)
+    width: int = 96
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    window: Size3 = (8, 7, 7)
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.heads):
+            raise ValueError(f"depths {self.depths} and heads {self.heads} must name the same number of stages.")
+        if self.frames < self.patch[0] or self.size < self.patch[1]:
+            raise ValueError(
+                f"Video Swin cuts clips into patches of {self.patch}; {self.frames} frames of {self.size} pixels "
+                "hold none."
+            )
+
+
+class WindowAttention(nn.Module):
+    """Parameters of window attention under torchvision's names, and the bias built from them."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, width: int, heads: int, window: Size3) -> None:
+        super().__init__()
+        self.window = window
+        self.heads = tuple(range(heads))
+        self.head_width = width // heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        index = relative_position_index(window)
+        table = torch.empty(int(index.max()) + 1, heads)
+        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        self.register_buffer("relative_position_index", index.clone())
+        self._cached_bias: tuple[object, Tensor] | None = None
+
+    def bias(self, geometry: WindowGeometry) -> Tensor:
+        """What is added to the logits: (1, h, n, n), or (1, W * h, n, n) where windows are shifted.
+
+        Without gradients it is kept until the table changes: in place (its version), by a move or a new dtype (its
+        address). `train` drops it too, because not every optimiser kernel counts versions.
+        """
+        table = self.relative_position_bias_table
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or table.is_inference():
+            return self._build_bias(geometry)
+        key = (geometry, table._version, table.data_ptr(), table.dtype, table.device)
+        if self._cached_bias is None or self._cached_bias[0] != key:
+            self._cached_bias = (key, self._build_bias(geometry))
+        return self._cached_bias[1]
+
+    def _build_bias(self, geometry: WindowGeometry) -> Tensor:
+        n = geometry.volume
+        index = self.relative_position_index[:n, :n].reshape(-1)
+        bias = self.relative_position_bias_table[index].view(n, n, -1).permute(2, 0, 1).contiguous()
+        if not geometry.shifted:
+            return bias.unsqueeze(0)
+        mask = shift_mask(geometry, bias.device).to(bias.dtype)
+        return (mask.unsqueeze(1) + bias.unsqueeze(0)).view(1, -1, n, n)
+
+    def train(self, mode: bool = True) -> WindowAttention:
+        self._cached_bias = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict:
+        # A copy has other addresses and would never find the cached bias again, which is large.
+        return {**self.__dict__, "_cached_bias": None}
+
+
+class SwinLayer(Layer):
+    """Window attention and MLP, each after a LayerNorm and inside a residual connection."""
+
+    def __init__(self, config: VideoSwinConfig, index: int, stage: int, place: int, drop_path: float) -> None:
+        super().__init__()
+        width = config.width * 2**stage
+        self.index = index
+        self.stage = stage
+        self.shift = config.shifted_windows and place % 2 == 1
+        self.cell = (config.patch[0], config.patch[1] * 2**stage, config.patch[2] * 2**stage)
+        self.norm1 = layer_norm(width)
+        self.attn = WindowAttention(width, config.heads[stage], config.window)
+        self.stochastic_depth = StochasticDepth(drop_path, "row")
+        self.norm2 = layer_norm(width)
+        self.mlp = MLP(width, [int(width * config.mlp_ratio), width], activation_layer=nn.GELU, inplace=None)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                preserve_variance_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return (Site(SITE, self.attn.heads),)
+
+    def geometry(self, state: TokenState) -> WindowGeometry:
+        return window_geometry(state.require_grid("Video Swin"), self.attn.window, self.shift)
+
+    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
+        geometry = self.geometry(state)
+        b, w, n, h = state.batch, geometry.count, geometry.volume, len(self.attn.heads)
+        d = self.attn.head_width  # named everywhere: where no head is left, no size can be inferred
+        qkv = self.attn.qkv(geometry.partition(self.norm1(state.tokens)))
+        qkv = qkv.view(b, w, n, 3, h, d).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
+        # Four dimensions, because only these are fused: windows count as heads where each has its own mask.
+        fold = (b, w * h) if geometry.shifted else (b * w, h)
+        q, k, v = (part.reshape(*fold, n, part.shape[-1]) for part in qkv)
+        bias = self.attn.bias(geometry)
+        if observer is not None and observer.attention:
+            out, weights = attention_with_weights(q, k, v, bias)
+            observer.site(self.index, site).attention = weights.view(b, w, h, n, n)
+        else:
+            out = attention(q, k, v, bias)
+        if observer is not None and observer.keys:
+            observer.site(self.index, site).keys = qkv[1]
+        return HeadOutputs(out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d))
+
+    def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
+        update = self.geometry(state).reverse(self.attn.proj(attended.merged()))
+        return state.with_tokens(state.tokens + self.stochastic_depth(update))
+
+    def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
+        head = attended.heads[:, :, position]
+        width = head.shape[-1]
+        weight = self.attn.proj.weight[:, position * width : (position + 1) * width]
+        return self.geometry(state).reverse(nn.functional.linear(head, weight))
+
+    def mlp_step(self, state: TokenState) -> TokenState:
+        return state.with_tokens(state.tokens + self.stochastic_depth(self.mlp(self.norm2(state.tokens))))
+
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """Groups are windows; a map is the mean over the queries of each window."""
+        geometry, device = self.geometry(state), state.tokens.device
+        cells, shares = geometry.cells(device), query_shares(geometry, device)
+        return AttentionLayout(geometry.grid, self.cell, cells.unsqueeze(0), shares.unsqueeze(0))
+
+    def remove_heads(self, site: str, positions: Collection[int]) -> None:
+        attn = self.attn
+        width = attn.head_width
+        kept = [i for i in range(len(attn.heads)) if i not in set(positions)]
+        columns = torch.cat([torch.arange(i * width, (i + 1) * width) for i in kept] or [torch.arange(0)])
+        rows = torch.cat([columns + part * len(attn.heads) * width for part in range(3)])
+        attn.qkv = smaller_linear(attn.qkv, rows=rows)
+        attn.proj = smaller_linear(attn.proj, columns=columns)
+        attn.relative_position_bias_table = nn.Parameter(attn.relative_position_bias_table.detach()[:, kept].clone())
+        attn.heads = tuple(attn.heads[i] for i in kept)
+
+
+class PatchEmbed(nn.Module):
+    """Patch embedding under torchvision's names; clips are padded at the end to whole patches."""
+
+    def __init__(self, patch: Size3, width: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv3d(3, width, patch, patch)
+        self.norm = layer_norm(width)
+
+    def forward(self, pixels: Tensor) -> TokenState:
+        t, h, w = (-size % p for size, p in zip(pixels.shape[2:], self.patch, strict=True))
+        if t or h or w:
+            pixels = nn.functional.pad(pixels, (0, w, 0, h, 0, t))
+        x = self.proj(pixels)
+        return TokenState(self.norm(x.flatten(2).transpose(1, 2)), grid=tuple(x.shape[2:]))
+
+
+class VideoSwin(Backbone):
+    """Video Swin Transformer; every layer can be removed, patch merging is part of none."""
+
+    family = "video_swin"
+    config: VideoSwinConfig
+
+    def __init__(self, config: VideoSwinConfig, record: ModelRecord | None = None) -> None:
+        spec = InputSpec(config.frames, config.size, config.size)
+        super().__init__(config, spec, sum(config.depths), record)
+        self.patch_embed = PatchEmbed(config.patch, config.width)
+        # torchvision numbers stages and mergings through: stage s is features.2s, the merging after it features.2s+1.
+        self.features = nn.ModuleDict()
+        self._stage_start: list[int] = []
+        index = 0
+        for stage, depth in enumerate(config.depths):
+            self._stage_start.append(index)
+            layers = nn.ModuleDict()
+            for place in range(depth):
+                rate = config.drop_path * index / max(self.depth - 1, 1)
+                layers[str(place)] = SwinLayer(config, index, stage, place, rate)
+                index += 1
+            self.features[str(2 * stage)] = layers
+            if stage + 1 < len(config.depths):
+                merging = PatchMerging(config.width * 2**stage, layer_norm)
+                preserve_variance_(merging.reduction.weight)
+                self.features[str(2 * stage + 1)] = merging
+        width = config.width * 2 ** (len(config.depths) - 1)
+        self.norm = layer_norm(width)
+        self.head = nn.Linear(width, config.num_classes)
+        self.reset_classifier(config.num_classes)
+
+    def tokenize(self, pixels: Tensor) -> TokenState:
+        return self.patch_embed(pixels)
+
+    def _stage(self, stage: int) -> nn.ModuleDict:
+        module = self.features[str(2 * stage)]
+        assert isinstance(module, nn.ModuleDict)
+        return module
+
+    def layer_modules(self) -> dict[int, Layer]:
+        layers = [layer for stage in range(len(self._stage_start)) for layer in self._stage(stage).values()]
+        return {layer.index: layer for layer in layers if isinstance(layer, Layer)}
+
+    def delete_layer(self, index: int) -> None:
+        stage = max(s for s, start in enumerate(self._stage_start) if start <= index)
+        del self._stage(stage)[str(index - self._stage_start[stage])]
+
+    def enter(self, index: int, state: TokenState) -> TokenState:
+        if index == 0 or index not in self._stage_start:
+            return state
+        stage = self._stage_start.index(index)
+        t, h, w = state.require_grid("Video Swin")
+        x = self.features[str(2 * stage - 1)](state.tokens.view(state.batch, t, h, w, -1))
+        return replace(state, tokens=x.flatten(1, 3), grid=(t, x.shape[2], x.shape[3]))
+
+    def classify(self, state: TokenState) -> Tensor:
+        return self.head(self.norm(state.tokens).mean(dim=1))
+
+    def classifier_keys(self) -> tuple[str, ...]:
+        return ("head.weight", "head.bias")
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.config = replace(self.config, num_classes=num_classes)
+        self.head = nn.Linear(self.norm.normalized_shape[0], num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)

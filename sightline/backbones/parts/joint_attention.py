@@ -1,0 +1,214 @@
+"""What TimeSformer and ViT are made of: self-attention, layers that normalise first, and one stack of such layers.
+
+Sources: Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021 (equations 2 and 3: the layer); Huang et al., "Deep
+Networks with Stochastic Depth", 2016. Modules bear the names that the official TimeSformer and VideoMAE took from timm.
+
+Deviations from both official implementations:
+- Layers stand in a ``ModuleDict`` instead of a ``ModuleList``, so that a removed layer leaves a gap and the others keep
+  their names.
+- Linear weights of new models preserve variance instead of having the fixed deviation of 0.02, which suits widths of
+  some hundred; biases are zero as there.
+- No dropout on attention weights, projections and MLPs; the released configurations set all of it to 0.
+
+Shapes: B clips, G groups that attend among themselves, n tokens of a group, N tokens, D width, h heads, d width of a
+head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+
+from sightline.backbones.contract.backbone import Backbone
+from sightline.backbones.contract.layer import Layer
+from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
+from sightline.backbones.contract.observation import HeadOutputs, Observer
+from sightline.backbones.contract.state import TokenState
+from sightline.backbones.parts.attention import attention, attention_with_weights
+from sightline.backbones.parts.linear import preserve_variance_, smaller_linear
+from sightline.backbones.parts.windows import Size3
+from sightline.types import InputSpec, ModelRecord, Site
+
+JOINT = "attention"
+layer_norm = partial(nn.LayerNorm, eps=1e-6)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention within groups of tokens, up to its output projection, which is called apart."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = tuple(range(heads))
+        self.head_width = width // heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def project_in(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values side by side, (..., 3 * h * d)."""
+        return self.qkv(x)
+
+    def attend(self, x: Tensor, layer: int, site: str, observer: Observer | None, mask: Tensor | None) -> Tensor:
+        """Return H_h of every head, (B, G * n, h, d), and give the observer what it asks for.
+
+        Args:
+            x: Normalised tokens, (B, G, n, D).
+            layer: Index of the layer, for the observer.
+            site: Name of the site, for the observer.
+            observer: What to keep.
+            mask: True where a key may be attended to; broadcasts to (B * G, h, n, n).
+        """
+        b, g, n, _ = x.shape
+        h, d = len(self.heads), self.head_width
+        # Views only: the fused kernels take strided queries, and their result already lies as (B * G, n, h, d).
+        qkv = self.project_in(x).view(b * g, n, 3, h, d).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv
+        if observer is not None and observer.attention:
+            out, weights = attention_with_weights(q, k, v, mask)
+            observer.site(layer, site).attention = weights.view(b, g, h, n, n)
+        else:
+            out = attention(q, k, v, mask)
+        if observer is not None and observer.keys:
+            observer.site(layer, site).keys = k.unflatten(0, (b, g))
+        return out.transpose(1, 2).reshape(b, g * n, h, d)
+
+    def attend_first(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return H_h of every head at the first token of each group, (B, G, h, d), from x and mask as in `attend`."""
+        b, g, n, _ = x.shape
+        h, d = len(self.heads), self.head_width
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :, :1], weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
+        kv = F.linear(x, weight[h * d :], bias[h * d :]).view(b * g, n, 2, h, d).permute(2, 0, 3, 1, 4)
+        return attention(q, kv[0], kv[1], mask).reshape(b, g, h, d)
+
+    def output_weight(self, position: int) -> Tensor:
+        """Return the part (D, d) of the output projection's weight that reads one head."""
+        return self.proj.weight[:, position * self.head_width : (position + 1) * self.head_width]
+
+    def remove_heads(self, positions: Collection[int]) -> Tensor:
+        """Delete the parameters of some heads; return which of the h * d columns stay."""
+        d = self.head_width
+        kept = [i for i in range(len(self.heads)) if i not in set(positions)]
+        columns = torch.cat([torch.arange(i * d, (i + 1) * d) for i in kept] or [torch.arange(0)])
+        rows = torch.cat([columns + part * len(self.heads) * d for part in range(3)])
+        self.qkv = smaller_linear(self.qkv, rows=rows)
+        self.proj = smaller_linear(self.proj, columns=columns)
+        self.heads = tuple(self.heads[i] for i in kept)
+        return columns
+
+
+class JointLayer(Layer):
+    """Attention among all tokens, then an MLP, each after a LayerNorm and inside a residual connection.
+
+    Needs no dense grid: tokens may have been dropped, and those that a key mask marks as missing are not attended to
+    (what is computed at their own places means nothing and reaches no other token).
+    """
+
+    stage = 0
+
+    def __init__(
+        self, index: int, attn: SelfAttention, mlp_ratio: float, drop_path: float, grid: Size3, patch: Size3
+    ) -> None:
+        super().__init__()
+        width = attn.proj.out_features
+        self.index = index
+        self.grid, self.patch = grid, patch
+        self.norm1 = layer_norm(width)
+        self.attn = attn
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = layer_norm(width)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return (Site(JOINT, self.attn.heads),)
+
+    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
+        mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
+        x = self.norm1(state.tokens).unsqueeze(1)
+        return HeadOutputs(self.attn.attend(x, self.index, site, observer, mask))
+
+    def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
+        mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
+        return HeadOutputs(self.attn.attend_first(self.norm1(state.tokens).unsqueeze(1), mask), class_only=True)
+
+    def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
+        state = state.only_class_tokens() if attended.class_only else state
+        return state.with_tokens(state.tokens + self.drop_path(self.attn.proj(attended.merged())))
+
+    def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
+        return F.linear(attended.heads[:, :, position], self.attn.output_weight(position))
+
+    def mlp_step(self, state: TokenState) -> TokenState:
+        return state.with_tokens(state.tokens + self.drop_path(self.mlp(self.norm2(state.tokens))))
+
+    def layout(self, state: TokenState, site: str) -> AttentionLayout:
+        """One group; a map is the class token's row, or where there is none the mean over all queries."""
+        patches = torch.arange(state.tokens.shape[1] - state.class_tokens, device=state.tokens.device)
+        cells = patches.unsqueeze(0) if state.positions is None else state.positions
+        cells = F.pad(cells, (state.class_tokens, 0), value=CLASS_TOKEN)
+        if state.key_mask is not None:
+            cells = torch.where(state.key_mask, cells, NO_TOKEN)
+        read = cells == CLASS_TOKEN if state.class_tokens else cells != NO_TOKEN
+        weights = read.float() / read.sum(dim=1, keepdim=True)
+        return AttentionLayout(self.grid, self.patch, cells.unsqueeze(1), weights.unsqueeze(1))
+
+    def remove_heads(self, site: str, positions: Collection[int]) -> None:
+        self.attn.remove_heads(positions)
+
+
+class BlockStack(Backbone):
+    """A backbone of layers of one width in one stage, named ``blocks.N``, and a linear classifier ``head``."""
+
+    square_attention = True
+
+    def __init__(self, config: Any, spec: InputSpec, blocks: Sequence[Layer], record: ModelRecord | None) -> None:
+        super().__init__(config, spec, len(blocks), record)
+        self.blocks = nn.ModuleDict({str(block.index): block for block in blocks})
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                preserve_variance_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.reset_classifier(config.num_classes)
+
+    def layer_modules(self) -> dict[int, Layer]:
+        return {layer.index: layer for layer in self.blocks.values() if isinstance(layer, Layer)}
+
+    def delete_layer(self, index: int) -> None:
+        del self.blocks[str(index)]
+
+    def classifier_keys(self) -> tuple[str, ...]:
+        return ("head.weight", "head.bias")
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.config = replace(self.config, num_classes=num_classes)
+        self.head = nn.Linear(self.config.width, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+
+def drop_path_rate(largest: float, index: int, depth: int) -> float:
+    """Return the stochastic depth rate of a layer: from 0 in the first to ``largest`` in the last."""
+    return largest * index / max(depth - 1, 1)
+
+
+def check_sizes(who: str, frames: int, size: int, patch: tuple[int, int, int], width: int, heads: int) -> None:
+    """Raise ValueError where a clip does not divide into whole patches, or the width not into heads."""
+    if frames < 1:
+        raise ValueError(f"{who} needs at least 1 frame, got frames {frames}.")
+    if len(patch) != 3 or min(patch) < 1:
+        raise ValueError(f"{who} needs a patch of frames, rows and columns, each at least 1, got {patch}.")
+    if frames % patch[0]:
+        raise ValueError(f"{who} cuts clips into tubes of {patch[0]} frames; {frames} frames do not divide by that.")
+    for side in patch[1:]:
+        if size < side or size % side:
+            raise ValueError(f"{who} cuts frames into patches of {side} pixels; size {size} does not divide by that.")
+    if heads < 1 or width % heads:
+        raise ValueError(f"{who} shares its width among the heads; width {width} does not divide by {heads} heads.")

@@ -1,0 +1,16 @@
+"""How much two maps of the same clip agree."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sightline.explain.metrics.pointing import spearman
+
+
+def map_agreement(ours: Tensor, theirs: Tensor) -> float:
+    """Return Spearman's rank correlation of two maps (T, H, W) over all pixels; NaN where one of them is flat.
+
+    Ranks, because the weights of two models, families or sites have no common scale.
+    """
+    rows = (pixels.double().reshape(1, -1).numpy() for pixels in (ours, theirs))
+    return float(spearman(*rows)[0])

@@ -1,0 +1,50 @@
+"""One full model that serves any depth: which layers to leave out of a call, following the ranking.
+
+    backbone = load_exported(folder)
+    logits = backbone(clips, skip=layers_to_skip(folder, depth=3))
+
+The logits are those of the export from which the three least relevant layers were removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from sightline.export.reading import DESCRIPTION, ExportError, read_description
+from sightline.types import LayerInfo
+
+
+def relevance_ranking(scores: pd.Series, layers: Sequence[LayerInfo]) -> list[int]:
+    """Return the removable layers, the lowest score first; ties go to the lower index, as in the pruned exports."""
+    removable = [info.index for info in layers if info.removable]
+    return sorted(removable, key=lambda index: (scores[index], index))
+
+
+def layers_to_skip(folder: str | Path, depth: int) -> tuple[int, ...]:
+    """Return the ``depth`` least relevant layers of an exported model, ascending, for `Backbone.forward`'s ``skip``.
+
+    Args:
+        folder: Folder of an exported unpruned model.
+        depth: How many layers to leave out, 0 for none.
+
+    Raises:
+        FileNotFoundError: If there is no exported model.
+        ValueError: If it was pruned itself, holds no ranking, or has fewer layers that can go.
+    """
+    description = read_description(folder)
+    if depth == 0:
+        return ()
+    if description.get("removed_layers") or description.get("removed_heads"):
+        raise ExportError(f"{folder} holds a model that was pruned already. Depths are served by an unpruned export.")
+    ranking = description.get("ranking")
+    if not isinstance(ranking, list) or not all(type(layer) is int for layer in ranking):
+        raise ExportError(
+            f"{Path(folder) / DESCRIPTION} holds no ranking of the layers. Export with PrunedCheckpoints' "
+            "export_full from scores of all clips (not raced)."
+        )
+    if not 0 < depth <= len(ranking):
+        raise ValueError(f"Expected a depth from 0 to {len(ranking)}, the layers that can be left out, got {depth}.")
+    return tuple(sorted(ranking[:depth]))

@@ -1,0 +1,105 @@
+"""Intervals of accuracies and of differences between pruned models, by resampling whole test subjects over all runs.
+
+A subject that several runs test counts as one. Differences are taken clip by clip before subjects are resampled, so
+what clips and subjects have in common drops out of them. With fewer than 8 subjects there are no intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from sightline.report.comparison.runs import Runs
+from sightline.report.tables.outcomes import UNPRUNED
+from sightline.report.tables.pruning import RELEVANCE_SCORES
+from sightline.statistics.bootstrap import MIN_GROUPS, mean_intervals, resampled_means
+from sightline.statistics.matrix import Floats, ScoreMatrix
+
+WAY = ["backbone", "method", "score", "mode", "k"]
+"""What models of different runs have in common when they are averaged."""
+COLUMNS = [
+    "backbone", "k", "score", "other_method", "other_score", "other_mode", "difference", "low", "high",
+    "difference_by_run", "runs_ahead", "runs", "subjects",
+]  # fmt: skip
+
+
+def subject_intervals(runs: Runs) -> pd.DataFrame:
+    """Say how sure the accuracies and what pruning costs are.
+
+    Returns:
+        Indexed by `WAY`: change (points against the unpruned models), change_low, change_high, top1_low, top1_high
+        (95 %), subjects.
+    """
+    frames = []
+    for matrix, ways in _outcomes(runs):
+        modes = ways.get_level_values("mode")
+        base = int(np.flatnonzero(modes == UNPRUNED)[0]) if UNPRUNED in modes else None
+        rows = []
+        for place in range(len(ways)):
+            _, low, high, subjects = _mean(matrix, matrix.values[place])
+            change = (np.nan,) * 3 if base is None else _mean(matrix, matrix.values[place] - matrix.values[base])[:3]
+            rows.append((*change, low, high, subjects))
+        columns = ["change", "change_low", "change_high", "top1_low", "top1_high", "subjects"]
+        frames.append(pd.DataFrame(rows, index=ways, columns=columns))
+    return pd.concat(frames)
+
+
+def difference_table(runs: Runs) -> pd.DataFrame:
+    """Set pruning the least relevant layers against every other way at the same depth, over the runs that have both.
+
+    Returns:
+        backbone, k, score (the first of r, jsd and dprob that was used), other_method, other_score, other_mode;
+        difference (points of top-1, positive where the least relevant layers' removal keeps more; the mean over the
+        test clips of these runs), low, high (95 %), difference_by_run, runs_ahead (in how many of them it keeps more),
+        runs, subjects. Removed heads are left out.
+    """
+    frames = [_differences(matrix, ways, runs) for matrix, ways in _outcomes(runs)]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _differences(matrix: ScoreMatrix, ways: pd.Index, runs: Runs) -> pd.DataFrame:
+    places = {way: place for place, way in enumerate(ways)}
+    score = next((s for s in RELEVANCE_SCORES if s in set(ways.get_level_values("score"))), None)
+    top1 = runs.models.astype({"top1": "float64"}).groupby([*WAY, "run"], sort=False)["top1"].mean().unstack("run")
+    by_run = dict(zip(top1.index, top1.to_numpy(), strict=True))
+    rows = []
+    for way, place in places.items():
+        backbone, method, other_score, mode, k = way
+        own = (backbone, "relevance", score, "lowest", k)
+        if mode == UNPRUNED or method.endswith("heads") or own not in places or way == own:
+            continue
+        each = by_run[own] - by_run[way]
+        each = each[~np.isnan(each)]
+        if not len(each):
+            continue
+        difference, low, high, subjects = _mean(matrix, matrix.values[places[own]] - matrix.values[place])
+        told, ahead = " ".join(f"{value:+.1f}" for value in each), int((each > 0).sum())
+        key = (backbone, k, score, method, other_score, mode)
+        rows.append((*key, difference, low, high, told, ahead, len(each), subjects))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _mean(matrix: ScoreMatrix, values: Floats) -> tuple[float, float, float, int]:
+    """Return the mean of values of clips (N,), its 95 % interval over subjects, and their number.
+
+    Clips without a value are left out, so that a difference is of the same clips on both sides.
+    """
+    seen = ~np.isnan(values)
+    group = matrix.group[seen]
+    subjects = len(set(group))
+    one = ScoreMatrix(pd.DataFrame(index=[0]), values[None, seen], matrix.label[seen], group)
+    ends = mean_intervals(resampled_means(one)) if subjects >= MIN_GROUPS else None
+    low, high = (np.nan, np.nan) if ends is None else (float(ends[0][0]), float(ends[1][0]))
+    return float(values[seen].mean()), low, high, subjects
+
+
+def _outcomes(runs: Runs) -> Iterator[tuple[ScoreMatrix, pd.Index]]:
+    """Yield for every backbone what became of each test clip of each run, 100 or 0, and the ways of pruning."""
+    clips = runs.outcomes.merge(runs.models[["run", "plan_id", *WAY]], on=["run", "plan_id"], validate="m:1")
+    for _, some in clips.groupby("backbone", sort=False):
+        values = some.pivot_table("correct", WAY, ["run", "sample_id", "group"], aggfunc="mean", sort=False)
+        group = values.columns.get_level_values("group").to_numpy(dtype=object)
+        nowhere = np.zeros(len(group), np.int64)
+        yield ScoreMatrix(values.index.to_frame(), 100 * values.to_numpy(), nowhere, group), values.index

@@ -1,0 +1,292 @@
+"""Accuracy of the tested models against how much was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sightline.report.figures.style import (
+    CYCLE,
+    INK,
+    MUTED,
+    NOTE_SIZE,
+    TITLE_SIZE,
+    finish_axes,
+    new_figure,
+    set_titles,
+    styled,
+)
+from sightline.report.tables.pruning import RELEVANCE_SCORES
+
+MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1]}
+"""Of the first method; random has the colour of rules, and every other method one of those that are left."""
+MARKERS = "osD^vPX"
+FEW = 4
+"""Up to so many curves have shaded intervals and numbered points; more would hide each other, so of more only those of
+the first method are shaded."""
+WAY = ["mode", "method", "score"]
+"""What a curve's models have in common."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a way of pruning is told from the others: label, colour, marker and line style."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The models of one way of pruning, by depth of the cut.
+
+    Attributes:
+        look: What tells it from the others.
+        points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
+        seeds: Number of seeds or runs that a point averages at most; with several, low and high are the extremes.
+        shaded: Whether low and high are drawn.
+    """
+
+    look: Look
+    points: pd.DataFrame
+    seeds: int
+    shaded: bool
+
+
+@styled()
+def accuracy_against_depth(
+    frame: pd.DataFrame,
+    title: str = "Accuracy after removing layers",
+    *,
+    chance: float | None = None,
+    majority: float | None = None,
+) -> Figure:
+    """Draw top-1 accuracy over the number of removed layers, one curve per way of pruning and one panel per backbone.
+
+    Models of several seeds or runs are averaged.
+
+    Args:
+        frame: A table from `read_pruning_table`; rows without accuracy or with removed heads are left out.
+        title: Heading of the figure.
+        chance: Accuracy of guessing, in percent, drawn as a line.
+        majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
+    """
+    figure, panels = _panels(frame[frame["removed_heads"] == ""], "k")
+    for axes, full, curves in panels:
+        for curve in curves:
+            points = with_start(curve, full)
+            _draw_curve(axes, curve, points["k"], points, label=curve_label(curve, curves))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("Removed layers")
+    _finish_panels(panels, chance, majority)
+    _title(figure, title, [curve for _, _, curves in panels for curve in curves])
+    return figure
+
+
+@styled()
+def accuracy_against_cost(
+    frame: pd.DataFrame,
+    title: str = "Accuracy and cost of the pruned models",
+    *,
+    chance: float | None = None,
+    majority: float | None = None,
+) -> Figure:
+    """Draw top-1 accuracy over multiply-adds per clip; numbers at the points of few curves count the removed layers.
+
+    Args:
+        frame: A table from `read_pruning_table`; rows without accuracy or without multiply-adds are left out.
+        title: Heading of the figure.
+        chance: Accuracy of guessing, in percent, drawn as a line.
+        majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
+    """
+    figure, panels = _panels(frame, "macs")
+    for axes, full, curves in panels:
+        largest = max(curve.points["macs"].max() for curve in curves)
+        scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
+        for number, curve in enumerate(curves):
+            points = with_start(curve, full).sort_values("macs", kind="stable")
+            _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
+            if len(curves) <= FEW:
+                # Curves take turns, so that neighbours' numbers do not cover each other.
+                _number_points(axes, points[points["k"] > 0], scale, curve.look.colour, above=number % 2 == 0)
+        if full is not None:
+            axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
+        axes.set_xlabel(f"Multiply-adds per clip ({unit})")
+    _finish_panels(panels, chance, majority, name_full=False)
+    _title(figure, title, [curve for _, _, curves in panels for curve in curves])
+    return figure
+
+
+Panel = tuple[Axes, pd.Series | None, list[Curve]]
+BackboneCurves = tuple[str, pd.Series | None, list[Curve]]
+"""A backbone, its unpruned model where that was tested, and a curve per way of pruning."""
+
+
+def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
+    """Gather the curves of every backbone over ``axis`` (``k`` or ``macs``).
+
+    Raises:
+        ValueError: If none of the rows is a pruned model with a measured accuracy.
+    """
+    rows = frame[frame["top1"].notna() & frame[axis].notna()]
+    kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["k"] > 0).any()]
+    if not kept:
+        raise ValueError(
+            "None of the rows is a model with removed layers and a measured "
+            f"{'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
+            "Test pruned models first with `train.py prune`."
+        )
+    looks = _looks(rows[rows["k"] > 0])
+    found: list[BackboneCurves] = []
+    for backbone in kept:
+        group = rows[rows["backbone"] == backbone]
+        unpruned = group[group["k"] == 0]
+        full = None if unpruned.empty else _points(unpruned).iloc[0]
+        found.append((str(backbone), full, list(_curves(group[group["k"] > 0], looks))))
+    return found
+
+
+def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
+    """Make one panel per backbone, with its unpruned model and its curves."""
+    found = backbone_curves(frame, axis)
+    across = 2 if len(found) == 4 else min(len(found), 3)
+    down = -(-len(found) // across)
+    figure = new_figure(1.8 + (5.4 if across == 1 else 4.2 * across), 0.8 + 3.2 * down)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    panels: list[Panel] = []
+    for axes in grid.flat[len(found) :]:
+        axes.remove()
+    for axes, (backbone, full, curves) in zip(grid.flat, found, strict=False):
+        panels.append((axes, full, curves))
+        if len(found) > 1:
+            axes.set_title(backbone, loc="left", fontsize=TITLE_SIZE - 1.5)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Top-1 accuracy (%)")
+    return figure, panels
+
+
+def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
+    """Give every way of pruning its look, the same in all panels."""
+    scores = {score for score in rows["score"] if score in RELEVANCE_SCORES}
+    told = {"mode": True, "method": rows["method"].nunique() > 1, "score": len(scores) > 1}
+    ways = dict.fromkeys(zip(*(rows[key].astype(str) for key in WAY), strict=True))
+    free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
+    colours: dict[tuple[str, str], str] = {}
+    looks: dict[tuple[str, ...], Look] = {}
+    for number, (mode, method, score) in enumerate(ways):
+        parts = {"mode": mode, "method": method, "score": score}
+        label = ", ".join(part for key, part in parts.items() if told[key])
+        if "random" in (mode, method):
+            colour = MUTED
+        elif (method, score) == next(iter(ways))[1:] and mode in MODE_COLOURS:
+            colour = MODE_COLOURS[mode]
+        else:
+            colour = colours.setdefault((method, score), free[len(colours) % len(free)])
+        dashed = mode == "highest" and colour not in MODE_COLOURS.values()
+        line = ":" if method.endswith("heads") else "--" if dashed else "-"
+        if score and score not in RELEVANCE_SCORES:  # a baseline, of which there is one mode and one score
+            label = method.replace("_", " ")
+        looks[mode, method, score] = Look(label, colour, MARKERS[number % len(MARKERS)], line)
+    return looks
+
+
+def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], Look]) -> Iterator[Curve]:
+    groups = rows.groupby(WAY, sort=False)
+    for way, group in groups:
+        points = _points(group)
+        look = looks[tuple(str(part) for part in way)]
+        shaded = len(groups) <= FEW or look.colour in MODE_COLOURS.values()
+        yield Curve(look, points, int(points["seeds"].max()), shaded)
+
+
+def _points(group: pd.DataFrame) -> pd.DataFrame:
+    """Average the seeds and runs of each depth; low and high are then the extremes, else the one model's interval."""
+    records = []
+    for k, same in group.groupby("k", sort=True):
+        several = len(same) > 1
+        low = same["top1"].min() if several else same["top1_low"].iloc[0]
+        high = same["top1"].max() if several else same["top1_high"].iloc[0]
+        macs = same["macs"].astype("float64").mean()
+        records.append((k, macs, same["top1"].mean(), low, high, len(same)))
+    return pd.DataFrame(records, columns=["k", "macs", "top1", "low", "high", "seeds"])
+
+
+def with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
+    """Return a curve's points with the unpruned model before them."""
+    if full is None:
+        return curve.points
+    start = full.copy()
+    if curve.seeds > 1 and start["seeds"] == 1:  # one model has no spread over seeds
+        start["low"] = start["high"] = start["top1"]
+    return pd.concat([start.to_frame().T, curve.points], ignore_index=True)
+
+
+def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
+    """Name a curve, with its number of seeds where not all have the same."""
+    same = len({other.seeds for other in curves}) == 1
+    return curve.look.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")
+
+
+def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:
+    # The first method's curves lie above the others', which show around them where they coincide.
+    first = curve.look.colour in MODE_COLOURS.values()
+    axes.plot(
+        x, points["top1"], color=curve.look.colour, marker=curve.look.marker, linestyle=curve.look.line,
+        markersize=4.5 if first else 6, linewidth=1.5 if first else 2.5, alpha=1 if first else 0.75, label=label,
+        zorder=4 if first else 3,
+    )  # fmt: skip
+    if not curve.shaded:
+        return
+    low, high = (points[name].to_numpy(dtype=float) for name in ("low", "high"))
+    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.look.colour, alpha=0.14, linewidth=0)
+
+
+def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, above: bool) -> None:
+    offset, side = ((0, 5), "bottom") if above else ((0, -5), "top")
+    look: dict[str, Any] = {"ha": "center", "va": side, "fontsize": NOTE_SIZE, "color": colour}
+    for macs, top1, k in zip(points["macs"], points["top1"], points["k"], strict=True):
+        axes.annotate(f"{k:.0f}", (macs / scale, top1), offset, textcoords="offset points", **look)
+
+
+def _finish_panels(
+    panels: Sequence[Panel], chance: float | None, majority: float | None, name_full: bool = True
+) -> None:
+    for axes, full, _ in panels:
+        if full is not None:
+            label = "unpruned" if name_full else None
+            axes.axhline(full["top1"], color=INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1, label=label)
+        for level, name, dashes in ((majority, "majority class", (1, 1.5)), (chance, "chance", (3, 1.5, 1, 1.5))):
+            if level is not None:
+                axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, dashes), zorder=1, label=name)
+        finish_axes(axes)
+    # Only now, because panels share their limits, which no longer follow what is drawn once they are set.
+    lines = [np.asarray(line.get_ydata(), dtype=float) for axes, _, _ in panels for line in axes.lines]
+    lowest = min(float(np.min(line)) for line in lines)
+    shared = panels[0][0]
+    # Accuracies near 100 % would share a few pixels of an axis from 0; one that starts higher says so by its numbers.
+    shared.set_ylim(bottom=0 if lowest < 40 else None)
+    shared.set_ylim(top=min(102.0, shared.get_ylim()[1]))
+
+
+def _title(figure: Figure, title: str, curves: Sequence[Curve]) -> None:
+    handles = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(handles.values()), loc="outside right center")
+    single = [curve for curve in curves if curve.shaded and curve.seeds == 1 and curve.points["low"].notna().any()]
+    shades = ["95 % interval of one model"] if single else []
+    if any(curve.seeds > 1 for curve in curves):
+        shades.append("with several seeds or runs from the lowest to the highest, line at their mean")
+    note = f"Shaded: {', '.join(shades)}." if shades else ""
+    if len(figure.axes) > 1:
+        figure.suptitle(title, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
+        figure.supxlabel(note, fontsize=NOTE_SIZE, color=MUTED)
+    else:
+        set_titles(figure.axes[0], title, [note] if note else [])

@@ -1,0 +1,117 @@
+"""Reading the wanted frames of a video file, and only those, as upright RGB.
+
+Where the timeline knows at which key frames decoding may begin, no more is decoded than the wanted frames need
+(`selective_decoding`); elsewhere, or where that does not come out as foreseen, decoding begins at the video's start
+and, for a whole clip, goes on to its end. Either way the frames are those of decoding everything. Only wanted frames
+are converted to RGB, which costs more than decoding.
+
+A clip is readable if its packets are all there and the frames chosen can be decoded. Damage in a part that no chosen
+frame is made from goes unnoticed here.
+
+Nothing of FFmpeg's outlives a call: containers are closed, and decoding and conversion use one thread unless more are
+asked for. A container, or a converter with threads, that is left over in a process that is then forked hangs the child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike, fspath
+from typing import Literal
+
+import numpy as np
+
+from sightline.video.selective_decoding import decode_selected
+from sightline.video.timeline import count_frames, count_packets, part_between_frames, part_between_times, remembered
+from sightline.video.torchcodec_decoding import decode_with_torchcodec
+from sightline.video.video_file import UnreadableClip, explained, open_video
+from sightline.video.wanted_frames import Convert, WantedFrames
+
+__all__ = ["UnreadableClip", "read_frames"]
+
+Choose = Callable[[np.ndarray, float], Sequence[int]]
+Decoder = Literal["pyav", "torchcodec"]
+
+
+def read_frames(
+    path: str | PathLike[str],
+    choose: Choose | Sequence[int],
+    start: float | None = None,
+    end: float | None = None,
+    convert: Convert | None = None,
+    threads: int = 1,
+    frame_range: tuple[int, int] | None = None,
+    every_frame: bool = False,
+    decoder: Decoder = "pyav",
+) -> np.ndarray:
+    """Read chosen frames of a video, or of a part of it: between two times, or between two frames.
+
+    Frames are counted in the order of display within the part, which holds the frames whose time t, in seconds from the
+    video's first frame, has ``start <= t < end`` (at least the one shown at ``start``). A part may reach up to a second
+    beyond the video's end, but not one given in frames. Pixels are taken as square, whatever the file says of their
+    shape.
+
+    Args:
+        path: The video file.
+        choose: The indices to read, or a function that gives them for the times in seconds at which the part's frames
+            begin, and the one at which the last of them ends; an index may repeat.
+        start: Where the part begins; by default at the first frame.
+        end: Where it ends; by default with the last frame.
+        convert: Applied to each (H, W, 3) frame right after decoding, so that large frames never pile up.
+        threads: Threads that decode and convert.
+        frame_range: The part as (first, stop): frames first..stop-1 of the whole video; instead of start and end.
+        every_frame: Decode all frames of the part, so that damage anywhere in it is found.
+        decoder: What decodes. With ``torchcodec`` PyAV still reads what that would read otherwise.
+
+    Returns:
+        uint8 (T, H, W, 3), RGB, one for every chosen index.
+
+    Raises:
+        UnreadableClip: Where the file cannot be opened, has no such frames, is cut short, or is damaged.
+        ValueError: Where the part is given both in seconds and in frames.
+    """
+    if frame_range is not None and (start is not None or end is not None):
+        raise ValueError(f"Expected start and end, or frame_range, got start={start}, end={end} and {frame_range}.")
+    name = fspath(path)
+    whole = start is None and end is None and frame_range is None
+    for count in (count_packets, count_frames):
+        timeline = count(name, threads) if whole else remembered(count, name, threads)
+        if frame_range is None:
+            first, stop = part_between_times(timeline, start, end, name)
+        else:
+            first, stop = part_between_frames(timeline, *frame_range, name)
+        chosen = [first + index for index in (choose(*timeline.shown(first, stop)) if callable(choose) else choose)]
+        if not chosen or min(chosen) < first or max(chosen) >= stop:
+            raise UnreadableClip(name, f"expected frames {chosen} to be among {first}..{stop - 1}")
+        last = stop if every_frame else max(chosen) + 1
+        needed = len(timeline.times) if whole else last
+        taken = WantedFrames(set(chosen), convert, threads)
+        if not every_frame:
+            if decoder == "torchcodec" and decode_with_torchcodec(name, timeline, taken):
+                return _stack(taken.frames, chosen, name)
+            if decode_selected(name, timeline, taken):
+                return _stack(taken.frames, chosen, name)
+        decoded = _decode_from_the_start(name, needed, whole, taken)
+        if decoded == needed:
+            return _stack(taken.frames, chosen, name)
+    raise UnreadableClip(name, f"expected {needed} frames, {decoded} decoded")
+
+
+def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: WantedFrames) -> int:
+    """Decode the first ``needed`` frames, or all, and say how many were decoded."""
+    decoded = 0
+    how_far = lambda: f"expected {needed} frames, {decoded} decoded"  # noqa: E731
+    with open_video(path, taken.threads) as (container, stream), explained(path, how_far):
+        for frame in container.decode(stream):
+            taken.offer(decoded, frame)
+            decoded += 1
+            if decoded == needed and not to_the_end:
+                break
+    return decoded
+
+
+def _stack(frames: dict[int, np.ndarray], chosen: Sequence[int], path: str) -> np.ndarray:
+    shapes = {frame.shape for frame in frames.values()}
+    if len(shapes) > 1:
+        sizes = ", ".join(sorted(f"{width}x{height}" for height, width, _ in shapes))
+        raise UnreadableClip(path, f"expected frames of one size, got {sizes}")
+    return np.stack([frames[index] for index in chosen])

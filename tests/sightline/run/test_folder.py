@@ -1,0 +1,108 @@
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sightline.run import folder as run_folder
+from sightline.run.folder import VARIABLE, claim_run_folder, keep_curves, launched_rank
+
+LAUNCHER = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "RANK", "LOCAL_RANK", "SLURM_PROCID", VARIABLE)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    for name in LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_folders_are_numbered(tmp_path, monkeypatch):
+    for name in ("run", "run-2", "run-3"):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        folder = claim_run_folder(tmp_path / "run")
+        assert folder == tmp_path / name
+        (folder / "config.yaml").touch()
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "run").mkdir()
+    assert claim_run_folder(tmp_path / "run") == tmp_path / "run"
+
+
+def test_processes_started_from_this_one_take_the_same(tmp_path):
+    first = claim_run_folder(tmp_path / "run")
+    (first / "config.yaml").touch()
+    assert claim_run_folder(tmp_path / "run") == first  # the variable is in the environment now
+
+
+def test_only_a_run_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    assert claim_run_folder(tmp_path / "run", replace=True) == tmp_path / "run"
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    monkeypatch.delenv(VARIABLE)
+    (tmp_path / "run" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match=r"no config\.yaml"):
+        claim_run_folder(tmp_path / "run", replace=True)
+
+
+def test_processes_of_torchrun_agree(tmp_path, monkeypatch):
+    """Rank 1 asks first and waits until rank 0 has chosen."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    monkeypatch.setenv("RANK", "1")
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(claim_run_folder(tmp_path / "run")))
+    waiting.start()
+    time.sleep(0.3)
+    assert not found
+    monkeypatch.setenv("RANK", "0")
+    chosen = claim_run_folder(tmp_path / "run")
+    waiting.join(5)
+    assert chosen == tmp_path / "run-2"
+    assert found == [chosen]
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        ({"LOCAL_RANK": "1"}, 1),  # Lightning's own launcher
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, 1),  # the same, in the shell of a SLURM job
+        ({"SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, 3),  # srun: the second node's second process
+        ({"RANK": "2", "LOCAL_RANK": "0"}, 2),  # torchrun: the second node's first process
+    ],
+)
+def test_every_launcher_tells_which_process_this_is(environment, rank):
+    assert launched_rank(environment) == rank
+
+
+def test_only_the_first_of_all_processes_puts_curves_aside(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch\n")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    keep_curves(path)
+    assert path.exists()
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    keep_curves(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics-part1.csv"]
+
+
+def test_waiting_ends_with_a_reason(tmp_path):
+    with pytest.raises(TimeoutError, match="shared among the nodes"):
+        run_folder._wait_for(tmp_path / "never", seconds=0.2)
+
+
+def test_an_older_launch_of_torchrun_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    claim = tmp_path / "claim"
+    claim.write_text("old")
+    os.utime(claim, (time.time() - 3600,) * 2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(TimeoutError):
+        run_folder._wait_for(claim, seconds=0.2)
+    # A step of a SLURM job has a name of its own, so a node may come late.
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    monkeypatch.setenv(run_folder.VARIABLE, "")
+    assert run_folder._wait_for(claim, seconds=0.2) == Path("old")
