@@ -1,0 +1,7 @@
+"""Token reduction: which tokens a backbone goes on with, and a record of what was kept where."""
+
+from sightline.tokens.random_tokens import KeepRandom
+from sightline.tokens.registry import REDUCERS
+from sightline.tokens.spec import TokenReduction
+
+__all__ = ["REDUCERS", "KeepRandom", "TokenReduction"]

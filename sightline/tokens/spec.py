@@ -1,0 +1,86 @@
+"""Which token reduction a model runs with: a name and options, as plans, files and command lines state it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.backbones.contract.reducer import Reducer
+from sightline.tokens.registry import REDUCERS
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class TokenReduction:
+    """A registered reducer with the options that differ from its defaults.
+
+    Attributes:
+        name: A registered name, see `sightline.tokens.REDUCERS`.
+        options: Names and values of its options, sorted by name.
+    """
+
+    name: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, Any] | None = None) -> TokenReduction:
+        """Check a name and its options, and drop those that have their default value.
+
+        Raises:
+            ValueError: If the name or an option is unknown, or a value is not of the option's kind.
+        """
+        if name not in REDUCERS:
+            raise ValueError(f"Unknown token reduction {name!r}; known are {', '.join(REDUCERS)}.")
+        defaults = {field.name: field.default for field in dataclasses.fields(REDUCERS[name])}
+        given = {}
+        for key, value in (options or {}).items():
+            if key not in defaults:
+                raise ValueError(f"{name} has no option {key!r}; its options are {', '.join(defaults)}.")
+            given[key] = _of_kind(value, defaults[key], f"{name}.{key}")
+        REDUCERS[name](**given)  # its own checks of the values
+        return cls(name, tuple(sorted((key, value) for key, value in given.items() if value != defaults[key])))
+
+    @property
+    def label(self) -> str:
+        """The part of a plan's name that tells of it, without hyphens, e.g. ``random_kept0.7``."""
+        parts = [self.name, *(f"{key}{_short(value)}" for key, value in self.options)]
+        return re.sub(r"[^\w.]+", "_", "_".join(parts))
+
+    def build(self) -> Reducer:
+        """Build the reducer."""
+        return REDUCERS[self.name](**dict(self.options))
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values for JSON: ``{"name": ..., "options": {...}}``."""
+        return {"name": self.name, "options": dict(self.options)}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> TokenReduction:
+        """Read what `plain` returned.
+
+        Raises:
+            ValueError: If it is not of that form, or names something unknown.
+        """
+        if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+            raise ValueError(f"Expected tokens as {{'name': ..., 'options': {{...}}}}, got {values!r}.")
+        options = values.get("options", {})
+        if not isinstance(options, Mapping):
+            raise ValueError(f"Expected the options of tokens as a mapping, got {options!r}.")
+        return cls.of(values["name"], options)
+
+
+def _of_kind(value: Any, default: Any, what: str) -> Value:
+    kind = type(default)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"Option {what} must be of type {kind.__name__}, got {value!r}.")
+    return value
+
+
+def _short(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
