@@ -4,7 +4,9 @@ from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
 from sightline.backbones.contract.observation import HeadOutputs, Observation, Observer
+from sightline.backbones.contract.reducer import Kept, Needs, Place, Reducer
 from sightline.backbones.contract.state import TokenState
+from sightline.backbones.contract.steps import Step, last_state, run_steps
 from sightline.backbones.registry import VARIANTS, build_backbone
 
 __all__ = [
@@ -14,9 +16,16 @@ __all__ = [
     "AttentionLayout",
     "Backbone",
     "HeadOutputs",
+    "Kept",
     "Layer",
+    "Needs",
     "Observation",
     "Observer",
+    "Place",
+    "Reducer",
+    "Step",
     "TokenState",
     "build_backbone",
+    "last_state",
+    "run_steps",
 ]

@@ -33,13 +33,14 @@ class CellMap:
     def of_keys(received: Tensor, layout: AttentionLayout, clip: InputSpec) -> CellMap:
         """Put what every key receives, (B, G, k), into its cell; cells without a token stay 0.
 
-        Class tokens and padding lie in no cell, so what they receive is left out.
+        Class tokens and padding lie in no cell, so what they receive is left out. What copies of a token receive (see
+        `AttentionLayout`) is added to what it receives itself.
         """
         t, h, w = layout.grid
         spare = t * h * w  # a place for the keys that lie nowhere
         cells = torch.where(layout.cells < 0, spare, layout.cells).expand(received.shape).flatten(1)
         values = received.new_zeros(len(received), spare + 1, dtype=torch.float32)
-        values.scatter_(1, cells, received.float().flatten(1))
+        values.scatter_add_(1, cells, received.float().flatten(1))
         return CellMap(values[:, :spare].unflatten(1, (t, h, w)), layout.cell, clip)
 
     def times(self, other: CellMap) -> CellMap:

@@ -7,7 +7,8 @@ other elementwise work count nothing.
 
 The pass that is counted runs without data on PyTorch's ``meta`` device, where only shapes are computed, and with
 unfused attention. So the count neither depends on which fused kernel a machine would choose (their counters differ, and
-some have none) nor takes memory, and terms that a family folds into the fused call do not distort it.
+some have none) nor takes memory, and terms that a family folds into the fused call do not distort it. Where tokens are
+dropped, what runs may depend on the clip: then real clips run, likewise unfused.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
+from sightline.backbones.parts.attention import counting
+from sightline.export.latency import evaluating, example_clips
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Cost:
 
     Attributes:
         params: Number of parameters.
-        macs: Multiply-adds of one clip's forward pass.
+        macs: Multiply-adds of one clip's forward pass; with a reducer, their mean over the clips they were counted on,
+            rounded.
     """
 
     params: int
@@ -43,10 +47,42 @@ def percent_change(value: float, reference: float) -> float:
     return 100.0 * (value - reference) / reference
 
 
-def count_cost(backbone: Backbone) -> Cost:
-    """Count parameters and the multiply-adds of one clip, without touching the backbone (about half a second)."""
-    macs = count_macs(backbone, lambda twin, clips: twin(clips))
-    return Cost(sum(p.numel() for p in backbone.parameters()), macs)
+def count_cost(backbone: Backbone, reducer: Reducer | None = None, clips: Tensor | None = None) -> Cost:
+    """Count parameters and the multiply-adds of one clip, without touching the backbone.
+
+    Args:
+        backbone: On any device.
+        reducer: Chooses the tokens to go on with. What it keeps may depend on the clip, so that multiply-adds are
+            counted while clips run; without one no clip is needed (about half a second).
+        clips: The clips to count on, uint8 or float in [0, 1] (B, 3, T, H, W); one clip of noise if None, which is
+            right only for a reducer that keeps equally many tokens of every clip. Unused without a reducer.
+
+    Raises:
+        ValueError: If the reducer cannot work with this backbone, or there is no clip.
+    """
+    params = sum(p.numel() for p in backbone.parameters())
+    if reducer is None:
+        return Cost(params, count_macs(backbone, lambda twin, batch: twin(batch)))
+    counts = macs_by_clip(backbone, reducer, example_clips(backbone, 1) if clips is None else clips)
+    return Cost(params, round(sum(counts) / len(counts)))
+
+
+@torch.no_grad()
+def macs_by_clip(backbone: Backbone, reducer: Reducer, clips: Tensor) -> list[int]:
+    """Count the multiply-adds of every clip of a batch by itself, as it runs with a reducer.
+
+    Raises:
+        ValueError: If the reducer cannot work with this backbone, or there is no clip.
+    """
+    if not len(clips):
+        raise ValueError("Multiply-adds with a token reduction are counted on clips; expected at least one, got none.")
+    counts = []
+    with counting(), evaluating([backbone]):
+        for clip in clips.to(next(backbone.parameters()).device).split(1):
+            with _counter() as counter:
+                backbone(clip, reducer=reducer)
+            counts.append(counter.get_total_flops() // 2)
+    return counts
 
 
 @torch.no_grad()
@@ -61,11 +97,14 @@ def count_macs(backbone: Backbone, run: Callable[[Backbone, Tensor], object], cl
     twin = _meta_copy(backbone).eval()
     spec = backbone.input_spec
     batch = torch.empty(clips, 3, spec.frames, spec.height, spec.width, dtype=torch.uint8, device="meta")
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
-    with counter:
+    with _counter() as counter:
         run(twin, batch)
-    # PyTorch counts a multiply-add as two operations, the literature on video transformers as one.
     return counter.get_total_flops() // 2
+
+
+def _counter() -> FlopCounterMode:
+    """Return PyTorch's counter; it counts a multiply-add as two operations, the literature on video models as one."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
 
 
 def _meta_copy(backbone: Backbone) -> Backbone:

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, run_steps
 from sightline.relevance.precision import forward_precision
 from sightline.run.atomic import write_json
 from sightline.run.ranks import Ranks
@@ -79,15 +79,13 @@ def clip_baselines(backbone: Backbone, clips: Tensor, labels: Tensor) -> ClipBas
         state = backbone.embed(clips)
         # Gradients start at the tokens, so that frozen parameters need none.
         state = state.with_tokens(state.tokens.detach().requires_grad_())
-        modules = backbone.layer_modules()
-        for index in range(backbone.depth):
-            state = backbone.enter(index, state)
-            if index not in modules:
-                continue
-            entered, state = state, modules[index](state)
-            if modules[index].removable:
-                before.append(entered.tokens)
-                after.append(state.tokens)
+        for step in run_steps(backbone, state):
+            first = step.layer is not None and step.layer.removable and step.site == step.layer.sites[0].name
+            if first:
+                before.append(step.before.tokens)
+            if step.kind == "mlp" and step.layer is not None and step.layer.removable:
+                after.append(step.after.tokens)
+            state = step.after
         logits = backbone.classify(state)
         # Clips do not influence each other: the gradient of the sum is that of each clip's own loss.
         loss = F.cross_entropy(logits.float(), labels.to(logits.device), reduction="sum")

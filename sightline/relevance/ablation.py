@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.backbones import Backbone, HeadOutputs, Layer, TokenState
+from sightline.backbones import Backbone, Layer, Reducer, Step, TokenState, last_state, run_steps
 from sightline.relevance.memory import StackSize
 from sightline.types import Unit
 
@@ -47,18 +47,24 @@ class _Variant:
 
     Attributes:
         unit: What is ablated.
-        place: How many sites of the layer have run; None where the layer is through.
+        sites_done: How many sites of the layer have run; None for the ablated layer, none of which has.
         state: Where the variant stands.
     """
 
     unit: Unit
-    place: int | None
+    sites_done: int | None
     state: TokenState
 
 
 @torch.no_grad()
 def ablated_logits(
-    backbone: Backbone, clips: Tensor, units: Sequence[Unit], *, stack: StackSize | None = None, control: bool = False
+    backbone: Backbone,
+    clips: Tensor,
+    units: Sequence[Unit],
+    *,
+    stack: StackSize | None = None,
+    control: bool = False,
+    reducer: Reducer | None = None,
 ) -> AblatedLogits:
     """Return the logits of a batch with each unit ablated in turn.
 
@@ -69,6 +75,8 @@ def ablated_logits(
         stack: How many variants of the batch run as one, which results do not depend on; calls that share it measure
             memory once.
         control: Also compute the variants in which nothing is ablated.
+        reducer: Chooses the tokens to go on with. What is scored is the model with its reducer: after the ablated unit
+            it chooses anew.
 
     Raises:
         ValueError: If a unit does not exist or the backbone is in training mode.
@@ -78,21 +86,26 @@ def ablated_logits(
     wanted = set(units)
     if control:
         wanted |= {Unit(index, CONTROL) for index in backbone.layer_modules()}
-    modules, last_read = backbone.layer_modules(), backbone.last_read_layer()
     logits: dict[Unit, Tensor] = {}
-    state = backbone.embed(clips)
-    for index in range(backbone.depth):
-        state = backbone.enter(index, state)
-        if index in modules:
-            walk = _LayerwisePass(modules[index], wanted, index == last_read)
-            rest = _RestOfModel(backbone, modules[index], size, index == last_read)
-            for variant in walk.variants(state):
+    state = backbone.embed(clips, reducer)
+    rest: _RestOfModel | None = None
+    for step in run_steps(backbone, state, reducer=reducer, logits_only=True):
+        if step.layer is not None and (rest is None or rest.layer is not step.layer):
+            if rest is not None:
+                logits.update(rest.flush())
+            rest = _RestOfModel(backbone, step.layer, size, reducer)
+            unit = Unit(step.index)
+            if unit in wanted:
+                logits.update(rest.add(_Variant(unit, None, state)))
+        if rest is not None and step.kind == "attention":
+            for variant in _without_heads(step, wanted):
                 logits.update(rest.add(variant))
-            logits.update(rest.flush())
-            state = walk.state
+        state = step.after
+    if rest is not None:
+        logits.update(rest.flush())
     base = backbone.classify(state)
     none = base.new_empty(0, *base.shape)
-    floor = [logits[Unit(index, CONTROL)] for index in modules] if control else []
+    floor = [logits[Unit(index, CONTROL)] for index in backbone.layer_modules()] if control else []
     return AblatedLogits(
         base=base,
         units=torch.stack([logits[unit] for unit in units]) if units else none,
@@ -100,58 +113,40 @@ def ablated_logits(
     )
 
 
-class _LayerwisePass:
-    """One layer, walked once with nothing ablated; on the way the wanted variants branch off.
-
-    Attributes:
-        state: The unablated state after the layer, once all variants were taken.
-    """
-
-    def __init__(self, layer: Layer, wanted: set[Unit], class_only: bool) -> None:
-        self.layer = layer
-        self.wanted = wanted
-        self.class_only = class_only
-        self.state: TokenState
-
-    def variants(self, state: TokenState) -> Iterator[_Variant]:
-        layer, sites = self.layer, self.layer.sites
-        if Unit(layer.index) in self.wanted:
-            yield _Variant(Unit(layer.index), None, layer.shortcut(state))
-        control = Unit(layer.index, CONTROL)
-        restore = control in self.wanted
-        for place, site in enumerate(sites):
-            last = self.class_only and place + 1 == len(sites)
-            attended = layer.attend_class(state, site.name) if last else layer.attend(state, site.name)
-            after = layer.project(state, site.name, attended)
-            for position, head in enumerate(site.heads):
-                unit = Unit(layer.index, site.name, head)
-                if unit in self.wanted:
-                    yield _Variant(unit, place + 1, self._without(after, state, attended, site.name, position))
-                if restore:
-                    # Taken out and put back: what stays is the rounding that every variant suffers.
-                    removed = self._without(after, state, attended, site.name, position)
-                    back = removed.tokens + layer.contribution(state, site.name, attended, position)
-                    yield _Variant(control, place + 1, removed.with_tokens(back))
-                    restore = False
-            state = after
-        if restore:  # no head is left to take out
-            yield _Variant(control, len(sites), state)
-        self.state = layer.mlp_step(state)
-
-    def _without(
-        self, after: TokenState, state: TokenState, attended: HeadOutputs, site: str, position: int
-    ) -> TokenState:
-        return after.with_tokens(after.tokens - self.layer.contribution(state, site, attended, position))
+def _without_heads(step: Step, wanted: set[Unit]) -> Iterator[_Variant]:
+    """Yield the variants that branch off where a site has run, one per wanted head, and the layer's control."""
+    layer, outputs = step.layer, step.outputs
+    assert layer is not None
+    assert outputs is not None
+    names = [site.name for site in layer.sites]
+    done = names.index(step.site) + 1
+    control = Unit(step.index, CONTROL)
+    # One head is enough for the control: that of the first site that has any.
+    first = next((site for site in layer.sites if site.heads), None)
+    for position, head in enumerate(layer.sites[done - 1].heads):
+        unit = Unit(step.index, step.site, head)
+        restored = control in wanted and position == 0 and first is not None and step.site == first.name
+        if unit not in wanted and not restored:
+            continue
+        contribution = layer.contribution(step.before, step.site, outputs, position)
+        removed = step.after.with_tokens(step.after.tokens - contribution)
+        if unit in wanted:
+            yield _Variant(unit, done, removed)
+        if restored:
+            # Taken out and put back: what stays is the rounding that every variant suffers.
+            yield _Variant(control, done, removed.with_tokens(removed.tokens + contribution))
+    if control in wanted and first is None and done == len(names):  # no head is left to take out
+        yield _Variant(control, done, step.after)
 
 
 class _RestOfModel:
     """Collects variants of a layer and runs what follows on a stack of them."""
 
-    def __init__(self, backbone: Backbone, layer: Layer, size: StackSize, class_only: bool) -> None:
+    def __init__(self, backbone: Backbone, layer: Layer, size: StackSize, reducer: Reducer | None) -> None:
         self.backbone = backbone
         self.layer = layer
         self.size = size
-        self.class_only = class_only
+        self.reducer = reducer
         self.waiting: list[_Variant] = []
 
     def add(self, variant: _Variant) -> dict[Unit, Tensor]:
@@ -180,18 +175,31 @@ class _RestOfModel:
         return self._run(variants[:half]) | self._run(variants[half:])
 
     def _logits(self, variants: list[_Variant]) -> dict[Unit, Tensor]:
-        at_place: dict[int | None, list[_Variant]] = defaultdict(list)
+        together: dict[int | None, list[_Variant]] = defaultdict(list)
         for variant in variants:
-            at_place[variant.place].append(variant)
+            together[variant.sites_done].append(variant)
         through = []
-        for place, those in at_place.items():
+        for done, those in together.items():
             state = TokenState.stack([variant.state for variant in those])
-            if place is not None:
-                state = self.layer.resume(state, place, self.class_only)
-            through.append(state.only_class_tokens() if self.class_only else state)
-        out = self.backbone.readout(TokenState.stack(through), self.layer.index + 1)
-        units = [variant.unit for those in at_place.values() for variant in those]
+            through.append(self._through_layer(state, done))
+        out = self.backbone.readout(TokenState.stack(through), self.layer.index + 1, reducer=self.reducer)
+        units = [variant.unit for those in together.values() for variant in those]
         return dict(zip(units, out.chunk(len(units)), strict=True))
+
+    def _through_layer(self, state: TokenState, sites_done: int | None) -> TokenState:
+        """Run what is left of the layer, or its shortcut where the layer itself is ablated."""
+        index = self.layer.index
+        steps = run_steps(
+            self.backbone,
+            state,
+            index,
+            index + 1,
+            sites_done=sites_done or 0,
+            skip={index} if sites_done is None else (),
+            reducer=self.reducer,
+            logits_only=True,
+        )
+        return last_state(steps, state)
 
 
 def _check(backbone: Backbone, units: Sequence[Unit]) -> None:

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from sightline.backbones.contract.layout import NO_TOKEN
 from sightline.backbones.contract.reducer import Kept, Needs, Place, Reducer
 
 if TYPE_CHECKING:
     from sightline.backbones import Backbone, TokenState
+
+# 0.1 of 30 patches are 3, although 0.1 * 30 is a little more.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,16 @@ class KeepRandom(Reducer):
         return {Place("embedding") if self.layer < 0 else Place("layer", self.layer): Needs(pixels=True)}
 
     def reduce(self, place: Place, state: TokenState) -> Kept:
-        there = state.cell_numbers()
-        count = math.ceil(self.kept * there.shape[1])
-        drawn = [self._draw(clip, there.shape[1], count) for clip in state.require_pixels("KeepRandom")]
-        return Kept(there.gather(1, torch.stack(drawn).to(there.device)))
+        clips, cells_of = state.require_pixels("KeepRandom"), state.cell_numbers()
+        kept = [self._draw(clip, place, cells[cells >= 0]) for clip, cells in zip(clips, cells_of, strict=True)]
+        cells = pad_sequence(kept, batch_first=True, padding_value=NO_TOKEN)
+        exists = cells != NO_TOKEN
+        return Kept(cells, None if bool(exists.all()) else exists)
 
-    def _draw(self, clip: Tensor, patches: int, count: int) -> Tensor:
-        """Draw which of a clip's patches stay, in ascending order, int64 (count,)."""
-        digest = zlib.crc32(clip.cpu().contiguous().numpy().tobytes(), self.seed & 0xFFFFFFFF)
-        order = torch.randperm(patches, generator=torch.Generator().manual_seed(digest))
-        return order[:count].sort().values
+    def _draw(self, clip: Tensor, place: Place, cells: Tensor) -> Tensor:
+        """Draw which of a clip's cells stay, in the order in which their tokens stand, int64 (K,)."""
+        pixels = clip if clip.dtype == torch.uint8 else (clip.float() * 255).round().to(torch.uint8)
+        seed = zlib.crc32(pixels.cpu().contiguous().numpy().tobytes(), zlib.crc32(f"{self.seed} {place}".encode()))
+        order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
+        count = math.ceil(self.kept * len(cells) - _ROUNDING)
+        return cells[order[: max(count, 1)].sort().values.to(cells.device)]

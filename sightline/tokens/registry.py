@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sightline.backbones.contract.reducer import Reducer
 from sightline.tokens.random_tokens import KeepRandom
 
 # A reducer is a frozen dataclass; its fields, all with defaults, are its options.
-REDUCERS: dict[str, Callable[..., Reducer]] = {"random": KeepRandom}
+REDUCERS: dict[str, type[Reducer]] = {"random": KeepRandom}

@@ -4,8 +4,8 @@
     state = backbone.run(state, start, stop)   # layers start..stop-1
     logits = backbone.classify(state)          # (B, classes)
 
-``forward`` is exactly these three. Interventions (skipping layers, gating heads) and observation are arguments of a
-call, never a state of the module: nothing can be left behind, not even by an exception.
+``forward`` is exactly these three. Interventions (skipping layers, gating heads, dropping tokens) and observation are
+arguments of a call, never a state of the module: nothing can be left behind, not even by an exception.
 
 Shapes: B clips, N tokens, D width, h heads of a site.
 """
@@ -15,14 +15,17 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.observation import Gates, Observer
+from sightline.backbones.contract.reducer import Place, Reducer, ReductionPoints
 from sightline.backbones.contract.state import TokenState
+from sightline.backbones.contract.steps import last_state, run_steps
 from sightline.types import InputSpec, LayerInfo, ModelRecord, Unit
 
 
@@ -36,6 +39,9 @@ class Backbone(nn.Module, ABC):
         depth: Number of layers it was built with. Layer indices are always the original ones, 0..depth-1.
         record: Normalisation, class names and origin of the weights.
         reads_class_tokens: Whether `classify` reads class tokens alone.
+        dropped_tokens: What layers do where tokens were dropped. ``left_out``: attend among those that are left.
+            ``filled``: fill the cells of dropped tokens with the nearest that are left, attend, and discard what comes
+            out at these cells. ``refused``: the family cannot run without all of its tokens.
         square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
             the attention of several layers can be multiplied.
     """
@@ -43,6 +49,7 @@ class Backbone(nn.Module, ABC):
     family: str
     config: Any
     reads_class_tokens: bool = False
+    dropped_tokens: Literal["left_out", "filled", "refused"] = "refused"
     square_attention: bool = False
     _mean: Tensor
     _std: Tensor
@@ -80,7 +87,7 @@ class Backbone(nn.Module, ABC):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by a freshly initialised one."""
 
-    def enter(self, index: int, state: TokenState) -> TokenState:
+    def before_layer(self, index: int, state: TokenState) -> TokenState:
         """Run what stands before a layer without being part of it (Video Swin's patch merging)."""
         return state
 
@@ -98,6 +105,11 @@ class Backbone(nn.Module, ABC):
     # What all families share ----------------------------------------------------------------------------------------
 
     @property
+    def stage_starts(self) -> tuple[int, ...]:
+        """Original index of the first layer of every stage, whether it still exists or not."""
+        return (0,)
+
+    @property
     def layers(self) -> tuple[LayerInfo, ...]:
         """The layers that exist, each with its original index."""
         return tuple(layer.info() for layer in self.layer_modules().values())
@@ -109,8 +121,12 @@ class Backbone(nn.Module, ABC):
         self.register_buffer("_mean", torch.tensor(record.mean).view(1, 3, 1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(record.std).view(1, 3, 1, 1, 1), persistent=False)
 
-    def embed(self, clips: Tensor) -> TokenState:
-        """Check and normalise clips (B, 3, T, H, W), uint8 or float in [0, 1], and turn them into tokens.
+    def embed(self, clips: Tensor, reducer: Reducer | None = None) -> TokenState:
+        """Check and normalise clips, and turn them into tokens.
+
+        Args:
+            clips: (B, 3, T, H, W), uint8 or float in [0, 1].
+            reducer: Chooses the tokens to go on with; `run` must be given the same one.
 
         Raises:
             ValueError: If the clips have another shape or type than the backbone was built for.
@@ -128,7 +144,11 @@ class Backbone(nn.Module, ABC):
             pixels = clips
         else:
             raise ValueError(f"Clips must be uint8 or float in [0, 1], got {clips.dtype}.")
-        return self.tokenize((pixels - self._mean) / self._std)
+        state = self.tokenize((pixels - self._mean) / self._std)
+        if reducer is None:
+            return state
+        points = ReductionPoints(self, reducer)
+        return points.reduced(Place("embedding"), replace(state, pixels=clips if points.need_pixels else None))
 
     def run(
         self,
@@ -139,6 +159,7 @@ class Backbone(nn.Module, ABC):
         skip: Collection[int] = (),
         gates: Gates | None = None,
         observer: Observer | None = None,
+        reducer: Reducer | None = None,
     ) -> TokenState:
         """Run layers start..stop-1 (original indices; layers that were pruned away are passed over).
 
@@ -149,27 +170,27 @@ class Backbone(nn.Module, ABC):
             skip: Layers to ablate in this call: replaced by the identity (or by their shortcut, see `Layer.shortcut`).
             gates: Factor of every head of a site, (h,) or (B, h), by (layer, site).
             observer: What to keep of the sites, see `Observer`.
+            reducer: Chooses the tokens to go on with, see `Reducer`; the same one that `embed` was given.
         """
-        modules = self.layer_modules()
-        for index in range(start, self.depth if stop is None else stop):
-            state = self.enter(index, state)
-            layer = modules.get(index)
-            if layer is None:
-                continue
-            state = layer.shortcut(state) if index in skip else layer(state, gates, observer)
-        return state
+        steps = run_steps(self, state, start, stop, skip=skip, gates=gates, observer=observer, reducer=reducer)
+        return last_state(steps, state)
 
-    def readout(self, state: TokenState, start: int = 0) -> Tensor:
+    def readout(
+        self, state: TokenState, start: int = 0, *, sites_done: int = 0, reducer: Reducer | None = None
+    ) -> Tensor:
         """Return the logits from a state before layer ``start``: `run` and `classify`, without what nobody reads.
 
         Where `classify` reads class tokens alone, the last layer computes no others. Needs evaluation mode. The logits
         are those of `run` and `classify` but for rounding.
+
+        Args:
+            state: The state before layer ``start``, or inside it.
+            start: First layer.
+            sites_done: How many attention sites of that layer have run already.
+            reducer: Chooses the tokens to go on with.
         """
-        last = self.last_read_layer()
-        if last is None or start > last:
-            return self.classify(self.run(state, start))
-        state = self.enter(last, self.run(state, start, last))
-        return self.classify(self.layer_modules()[last].resume(state, class_only=True))
+        steps = run_steps(self, state, start, sites_done=sites_done, reducer=reducer, logits_only=True)
+        return self.classify(last_state(steps, state))
 
     def last_read_layer(self) -> int | None:
         """Return the last layer that exists if only its class tokens are read; None where all tokens are."""
@@ -182,9 +203,11 @@ class Backbone(nn.Module, ABC):
         skip: Collection[int] = (),
         gates: Gates | None = None,
         observer: Observer | None = None,
+        reducer: Reducer | None = None,
     ) -> Tensor:
         """Return the logits (B, classes) of clips (B, 3, T, H, W); keywords as in `run`."""
-        return self.classify(self.run(self.embed(clips), skip=skip, gates=gates, observer=observer))
+        state = self.embed(clips, reducer)
+        return self.classify(self.run(state, skip=skip, gates=gates, observer=observer, reducer=reducer))
 
     def units(self, kind: str) -> list[Unit]:
         """Return everything that can be ablated, ``layers`` or ``heads``, in order."""

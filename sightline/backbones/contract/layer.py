@@ -14,13 +14,13 @@ from collections.abc import Collection
 from torch import Tensor, nn
 
 from sightline.backbones.contract.layout import AttentionLayout
-from sightline.backbones.contract.observation import Gates, HeadOutputs, Observer
+from sightline.backbones.contract.observation import HeadOutputs
 from sightline.backbones.contract.state import TokenState
 from sightline.types import LayerInfo, Site
 
 
 class Layer(nn.Module, ABC):
-    """One layer: its attention sites in order, then its MLP; each can be entered separately.
+    """One layer: its attention sites in order, then its MLP. `steps` runs them.
 
     A family subclasses this and keeps its modules under the names of the implementation whose checkpoints users own.
     """
@@ -36,8 +36,17 @@ class Layer(nn.Module, ABC):
         """The attention sites in the order in which they run."""
 
     @abstractmethod
-    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
-        """Compute the heads of one site from the state before it."""
+    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+        """Compute the heads of one site from the state before it.
+
+        Where tokens were dropped, heads stand in the order of the tokens that are left.
+
+        Args:
+            state: Before the site.
+            site: Name of the site.
+            weights: Also return the softmax weights; attention is not fused then.
+            keys: Also return the keys.
+        """
 
     @abstractmethod
     def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
@@ -67,38 +76,9 @@ class Layer(nn.Module, ABC):
         """
         return self.attend(state, site)
 
-    def resume(self, state: TokenState, place: int = 0, class_only: bool = False) -> TokenState:
-        """Run what follows inside the layer: the sites from ``place`` on, then the MLP.
-
-        Args:
-            state: Before that site, or before the MLP where no site is left.
-            place: How many sites have run.
-            class_only: Whether only class tokens are read of what comes out, so that no others need be computed.
-        """
-        sites = self.sites
-        for number in range(place, len(sites)):
-            name = sites[number].name
-            last = class_only and number + 1 == len(sites)
-            attended = self.attend_class(state, name) if last else self.attend(state, name)
-            state = self.project(state, name, attended)
-        return self.mlp_step(state.only_class_tokens() if class_only else state)
-
     def shortcut(self, state: TokenState) -> TokenState:
         """Return what is left of the layer when it is ablated: the identity, except where it changes the grid."""
         return state
 
     def info(self) -> LayerInfo:
         return LayerInfo(self.index, self.stage, self.sites, self.removable, self.reason)
-
-    def forward(self, state: TokenState, gates: Gates | None = None, observer: Observer | None = None) -> TokenState:
-        for site in self.sites:
-            attended = self.attend(state, site.name, observer)
-            gate = gates.get((self.index, site.name)) if gates else None
-            if gate is not None:
-                attended = attended.gated(gate)
-            if observer is not None and observer.heads:
-                observer.site(self.index, site.name).heads = attended.heads
-            if observer is not None and (observer.attention or observer.keys):
-                observer.site(self.index, site.name).layout = self.layout(state, site.name)
-            state = self.project(state, site.name, attended)
-        return self.mlp_step(state)

@@ -25,19 +25,25 @@ class AttentionLayout:
     The keys lie on a grid of equal cells that begins at the clip's first frame and its upper left corner. No two
     patches among them share a cell. A token that stands in several groups leaves the site as the mean over them.
 
+    Where tokens were dropped and a family fills their cells with copies of others, a copy bears the cell of the token
+    that it is a copy of: what it receives is received by that token.
+
     Attributes:
         grid: Cells (T, H, W) of the keys.
         cell: Frames, rows and columns of the clip that a cell covers; the last cells may reach beyond the clip.
         cells: Number of each key's cell, row-major, int64 (B, G, k); `CLASS_TOKEN` or `NO_TOKEN` (padding, and tokens
             that a mask leaves out) for keys that lie nowhere.
         query_weights: Factor of each query's row when rows are added up to a map, (B, G, q): 1 for the class token and
-            0 for all others where there is one; otherwise that of a mean or sum, as the family's file says.
+            0 for all others where there is one; otherwise that of a mean or sum, as the family's file says. Copies
+            count 0: what they attend to is discarded.
+        copies: Which keys are copies of a token that stands elsewhere, bool (B, G, k); none where None.
     """
 
     grid: tuple[int, int, int]
     cell: tuple[int, int, int]
     cells: Tensor
     query_weights: Tensor
+    copies: Tensor | None = None
 
     def boxes(self, spec: InputSpec) -> Tensor:
         """Box of every key, int64 (B, G, k, 6): first and one past the last frame, row and column; else zeros."""

@@ -5,7 +5,7 @@ Shapes: B clips, N tokens, D width, L positions of a site in the site's own orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -29,6 +29,9 @@ class HeadOutputs:
             a removed head leaves no residual behind.
         normalised: The tokens after the site's LayerNorm, (B, N, D), where the skip path reads them too (MViTv2).
         class_only: Whether these are the heads at the class tokens' positions alone, see `Layer.attend_class`.
+        attention: Softmax weights, (B, groups, h, queries, keys), if asked for; a group is a window, a frame or a
+            place, and 1 where attention is joint.
+        keys: (B, groups, h, keys, d), if asked for.
     """
 
     heads: Tensor
@@ -36,6 +39,8 @@ class HeadOutputs:
     places: tuple[int, ...] | None = None
     normalised: Tensor | None = None
     class_only: bool = False
+    attention: Tensor | None = None
+    keys: Tensor | None = None
 
     def gated(self, gate: Tensor) -> HeadOutputs:
         """Multiply each head by its gate, (h,) or one row per clip (B, h)."""
@@ -58,9 +63,8 @@ class Observation:
 
     Attributes:
         heads: H_h, (B, L, h, d).
-        attention: Softmax weights, (B, groups, h, queries, keys); a group is a window, a frame or a place, and 1
-            where attention is joint.
-        keys: (B, groups, h, keys, d).
+        attention: Softmax weights, as in `HeadOutputs`.
+        keys: Likewise.
         layout: Where these keys lie in the clip; comes with attention and keys.
     """
 
@@ -72,18 +76,31 @@ class Observation:
 
 @dataclass
 class Observer:
-    """Names what a run shall keep, and holds it afterwards.
+    """Names what a run is to keep, and holds it afterwards. Layers that it does not name stay fused.
 
     Example:
-        observer = Observer(attention=True)
+        observer = Observer(attention=True, layers={3})
         backbone(clips, observer=observer)
         weights = observer.sites[3, "attention"].attention
+
+    Attributes:
+        heads: Keep H_h.
+        attention: Keep the softmax weights.
+        keys: Keep the keys.
+        layers: Original indices of the layers to observe; all if None.
+        sites: What was kept, by layer and site.
     """
 
     heads: bool = False
     attention: bool = False
     keys: bool = False
+    layers: Collection[int] | None = None
     sites: dict[tuple[int, str], Observation] = field(default_factory=dict)
 
+    def watches(self, layer: int) -> bool:
+        """Whether anything of this layer is to be kept."""
+        return (self.layers is None or layer in self.layers) and (self.heads or self.attention or self.keys)
+
     def site(self, layer: int, name: str) -> Observation:
+        """Return what is kept of a site, to be filled in."""
         return self.sites.setdefault((layer, name), Observation())

@@ -9,8 +9,8 @@ Shapes: B clips, K kept patches.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
@@ -30,6 +30,9 @@ class Place:
         kind: ``embedding``: before everything else. ``layer``: after a layer. ``attention``: in a layer, between its
             last attention site and its MLP. ``stage``: where a stage begins, after what stands before it (merging).
         index: Original index of the layer, or index of the stage; 0 of the embedding.
+
+    A place of a layer that was removed or is ablated stays where it was: what the reducer sees there is what the last
+    layer before it has left.
     """
 
     kind: Kind
@@ -44,8 +47,9 @@ class Needs:
     """What a reducer sees at a place besides the tokens.
 
     Attributes:
-        keys: The keys of the last attention site that has run, by token.
-        pixels: The clips.
+        keys: The keys of the last attention site that has run, by token, (B, N, h, d), as `TokenState.keys`. There
+            are none while no layer has run (the first ones may be pruned away or ablated): then these are None.
+        pixels: The clips, as `TokenState.pixels`.
     """
 
     keys: bool = False
@@ -65,6 +69,7 @@ class Kept:
     exists: Tensor | None = None
 
 
+@dataclass(frozen=True)
 class Reducer(ABC):
     """Chooses at some places of a backbone the tokens to go on with.
 
@@ -82,3 +87,63 @@ class Reducer(ABC):
     @abstractmethod
     def reduce(self, place: Place, state: TokenState) -> Kept | None:
         """Return which patches to go on with from a place; None for all that are there."""
+
+
+class ReductionPoints:
+    """Where a reducer acts during one run of a backbone."""
+
+    def __init__(self, backbone: Backbone, reducer: Reducer, skip: Collection[int] = ()) -> None:
+        """Ask the reducer for its places and check them.
+
+        Args:
+            backbone: What runs.
+            reducer: What chooses the tokens.
+            skip: Layers that are ablated in this run.
+
+        Raises:
+            ValueError: If the family cannot run with dropped tokens, or the reducer names a place that it has not got.
+        """
+        if backbone.dropped_tokens == "refused":
+            raise ValueError(
+                f"{backbone.family} needs all of its tokens, so no token reduction can run with it. See "
+                "Backbone.dropped_tokens for what a family can do instead."
+            )
+        self._reducer = reducer
+        self._places = dict(reducer.places(backbone))
+        starts = backbone.stage_starts
+        self._stages = {start: stage for stage, start in enumerate(starts)}
+        running = [info.index for info in backbone.layers if info.index not in skip]
+        self._keys_of: set[int] = set()
+        for place, needs in self._places.items():
+            limit = {"embedding": 1, "stage": len(starts)}.get(place.kind, backbone.depth)
+            if not 0 <= place.index < limit:
+                raise ValueError(f"{backbone.family} has no place {place} for tokens to be dropped at.")
+            if needs.keys:
+                last = -1 if place.kind == "embedding" else place.index
+                if place.kind == "stage":
+                    last = starts[place.index] - 1
+                before = [index for index in running if index <= last]
+                # Two: where ablation skips the last of them, the keys of the one before it are the last.
+                self._keys_of.update(before[-2:])
+
+    @property
+    def need_pixels(self) -> bool:
+        """Whether the reducer needs the clips at some place."""
+        return any(needs.pixels for needs in self._places.values())
+
+    def wants_keys(self, layer: int) -> bool:
+        """Whether the keys of a layer's last site may be needed after it."""
+        return layer in self._keys_of
+
+    def stage_at(self, layer: int) -> int | None:
+        """Return the stage that begins with a layer (whether that still exists or not); None inside of stages."""
+        return self._stages.get(layer)
+
+    def reduced(self, place: Place, state: TokenState) -> TokenState:
+        """Return the state that goes on from a place: the same one where the reducer is not asked or drops nothing."""
+        needs = self._places.get(place)
+        if needs is None:
+            return state
+        shown = replace(state, pixels=state.pixels if needs.pixels else None, keys=state.keys if needs.keys else None)
+        kept = self._reducer.reduce(place, shown)
+        return state if kept is None else state.select(kept.cells, kept.exists)

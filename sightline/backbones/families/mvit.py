@@ -11,6 +11,10 @@ equation 4; not for the class token). It is not attention and stays by default, 
 and values of the head do not exist any more, its queries and its columns of the output projection do. With
 ``residual_follows_head`` it counts as part of the head: it is ablated and removed with it.
 
+Where tokens were dropped, LayerNorm, linear layers and MLP run on those that are left. For pooling every dropped cell
+is filled with the query, key and value of the nearest token that is left; what comes out at the filled cells is
+discarded. Before a layer that pools the grid itself, all cells are filled for good.
+
 Deviations:
 - Layers stand in a ``ModuleDict`` instead of a ``ModuleList``, so that a removed layer leaves a gap and the others keep
   their names.
@@ -36,8 +40,8 @@ from torchvision.ops import MLP, StochasticDepth
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import CLASS_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs, Observer
-from sightline.backbones.contract.state import TokenState
+from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.families.mvit_attention import MultiscaleAttention, layer_norm
 from sightline.backbones.families.mvit_config import LayerShape, MViTConfig
 from sightline.backbones.parts.linear import preserve_variance_
@@ -81,6 +85,7 @@ class MViTLayer(Layer):
         self.stage = stage
         self.shape = block.attn.shape
         self.removable = self.shape.removable
+        self.pools = self.shape.grid_after != self.shape.grid
         if not self.removable:
             before, after = ("x".join(map(str, grid)) for grid in (self.shape.grid, self.shape.grid_after))
             self.reason = (
@@ -92,23 +97,22 @@ class MViTLayer(Layer):
     def sites(self) -> tuple[Site, ...]:
         return (Site(SITE, self.block.attn.heads),)
 
-    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
-        grid = state.require_grid("MViT")
-        if grid != self.shape.grid:
-            raise ValueError(f"Layer {self.index} of MViT takes a grid of {self.shape.grid}, got {grid}.")
-        stepwise = observer is not None and observer.attention
+    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+        if state.grid != self.shape.grid:
+            raise ValueError(f"Layer {self.index} of MViT takes a grid of {self.shape.grid}, got {state.grid}.")
         normalised = self.block.norm1(state.tokens)
-        attended, keys, weights = self.block.attn(normalised, stepwise)
-        if observer is not None and observer.keys:
-            observer.site(self.index, site).keys = keys.unsqueeze(1)
-        if observer is not None and weights is not None:
-            observer.site(self.index, site).attention = weights.unsqueeze(1)
-        return attended if self.block.project is None else replace(attended, normalised=normalised)
+        outputs = self.block.attn(normalised, weights, keys, None if state.is_dense else state.filling())
+        if not state.is_dense:
+            # This layer keeps the grid (`MViT.before_layer`): every token that is left has a place among the queries.
+            own = F.pad(state.cell_numbers().clamp(min=0) + 1, (1, 0))
+            residual = None if outputs.residual is None else take_rows(outputs.residual, own)
+            outputs = replace(outputs, heads=take_rows(outputs.heads, own), residual=residual)
+        return outputs if self.block.project is None else replace(outputs, normalised=normalised)
 
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
         normalised = self.block.norm1(state.tokens)
-        attended = self.block.attn.attend_class(normalised)
-        return attended if self.block.project is None else replace(attended, normalised=normalised)
+        outputs = self.block.attn.attend_class(normalised, None if state.is_dense else state.filling())
+        return outputs if self.block.project is None else replace(outputs, normalised=normalised)
 
     def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
         update = self.block.attn.project(attended.merged())
@@ -139,7 +143,7 @@ class MViTLayer(Layer):
         if self.block.project is not None:
             assert normalised is not None
             tokens = self.block.project(normalised)
-        if self.shape.grid_after != self.shape.grid:
+        if self.pools:
             tokens = self._pool_patches(tokens)
         return replace(state, tokens=tokens, grid=self.shape.grid_after)
 
@@ -181,6 +185,7 @@ class MViT(Backbone):
     """MViTv2; every layer can be removed but those that change the grid or the width."""
 
     family = "mvit"
+    dropped_tokens = "filled"
     reads_class_tokens = True
     config: MViTConfig
 
@@ -207,6 +212,16 @@ class MViT(Backbone):
 
     def layer_modules(self) -> dict[int, Layer]:
         return dict(self._layers)
+
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        stages = self.config.stage_of_layer()
+        return tuple(stages.index(stage) for stage in sorted(set(stages)))
+
+    def before_layer(self, index: int, state: TokenState) -> TokenState:
+        """Fill the grid before a layer that pools it, where tokens were dropped."""
+        layer = self._layers.get(index)
+        return state.densified() if isinstance(layer, MViTLayer) and layer.pools else state
 
     def delete_layer(self, index: int) -> None:
         del self.blocks[str(index)], self._layers[index]

@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.state import take_rows
 from sightline.backbones.families.mvit_config import LayerShape, pooled_size
-from sightline.backbones.parts.attention import attention, attention_with_weights
+from sightline.backbones.parts.attention import attention, attention_with_weights, only_counts
 from sightline.backbones.parts.linear import smaller_linear
 from sightline.backbones.parts.relative_positions import (
     Size3,
@@ -105,18 +106,20 @@ class MultiscaleAttention(nn.Module):
         """Where the heads that exist stand among those that the queries exist of; None where these are the same."""
         return None if len(self.heads) == self.query_heads else self.heads
 
-    def forward(self, x: Tensor, stepwise: bool = False) -> tuple[HeadOutputs, Tensor, Tensor | None]:
-        """Attend among normalised tokens.
+    def forward(
+        self, x: Tensor, stepwise: bool = False, keep_keys: bool = False, filling: Tensor | None = None
+    ) -> HeadOutputs:
+        """Attend among normalised tokens, of all cells once dropped ones are filled.
 
         Args:
             x: (B, 1 + N, D), the class token first.
-            stepwise: Also compute the attention weights.
-
-        Returns:
-            What the site has computed, the keys (B, h, 1 + M, d), and the weights (B, h, 1 + N', 1 + M) or None.
+            stepwise: Also return the attention weights, (B, 1, h, 1 + N', 1 + M).
+            keep_keys: Also return the keys, (B, 1, h, 1 + M, d).
+            filling: Which of these tokens stands for the class token and for every cell, where some were dropped.
         """
         h, d = len(self.heads), self.head_width
-        q, k, v = self.qkv(x).split((self.query_heads * d, h * d, h * d), dim=-1)
+        qkv = self.qkv(x) if filling is None else take_rows(self.qkv(x), filling)
+        q, k, v = qkv.split((self.query_heads * d, h * d, h * d), dim=-1)
         q_class, q_patches = self.pool_q(q, self.shape.grid)
         keys, values = self._pooled(k, v)
         residual = F.pad(q_patches, (0, 0, 0, 0, 1, 0))  # the class token gets none
@@ -125,16 +128,19 @@ class MultiscaleAttention(nn.Module):
             q_class, q_patches = q_class.index_select(2, places), q_patches.index_select(2, places)
         queries = torch.cat((q_class, q_patches), dim=1)
         heads, weights = self._attend(queries, q_patches, keys, values, stepwise)
+        weights = None if weights is None else weights.unsqueeze(1)
+        kept_keys = keys.unsqueeze(1) if keep_keys else None
         if self.residual_follows_head:
-            return HeadOutputs(heads + residual), keys, weights
-        return HeadOutputs(heads, residual, self.places), keys, weights
+            return HeadOutputs(heads + residual, attention=weights, keys=kept_keys)
+        return HeadOutputs(heads, residual, self.places, attention=weights, keys=kept_keys)
 
-    def attend_class(self, x: Tensor) -> HeadOutputs:
-        """Attend from the class token alone, which knows no relative positions and gets no residual; x as above."""
+    def attend_class(self, x: Tensor, filling: Tensor | None = None) -> HeadOutputs:
+        """Attend from the class token alone, which knows no relative positions and gets no residual."""
         h, d = len(self.heads), self.head_width
         queries = self.query_heads * d
         weight, bias = self.qkv.weight, self.qkv.bias
-        k, v = F.linear(x, weight[queries:], bias[queries:]).chunk(2, dim=-1)
+        kv = F.linear(x, weight[queries:], bias[queries:])
+        k, v = (kv if filling is None else take_rows(kv, filling)).chunk(2, dim=-1)
         keys, values = self._pooled(k, v)
         q = F.linear(x[:, :1], weight[:queries], bias[:queries]).view(x.shape[0], 1, self.query_heads, d)
         q = self.pool_q.norm_act(q if self.places is None else q[:, :, list(self.places)])
@@ -158,7 +164,7 @@ class MultiscaleAttention(nn.Module):
         if not self.heads:
             return queries, torch.matmul(queries.transpose(1, 2), keys.transpose(2, 3)) if stepwise else None
         terms = self._terms(patches)
-        if stepwise or queries.is_meta:  # where multiply-adds are counted, those of the fold would distort the count
+        if stepwise or only_counts(queries):  # those of the fold would distort the count
             out, weights = attention_with_weights(queries.transpose(1, 2), keys, values, relative_bias(terms), scale)
             return out.transpose(1, 2), weights
         out = attention(*fold(queries, keys, values, terms, self.key_cells, scale), scale=1.0)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +31,8 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed
 from torch import Tensor, nn
 
 from sightline.backbones.contract.layout import CLASS_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs, Observer
-from sightline.backbones.contract.state import TokenState
+from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.joint_attention import (
     BlockStack,
     JointLayer,
@@ -88,6 +88,10 @@ class DividedLayer(JointLayer):
     Order of a site's positions L in `HeadOutputs.heads`: ``temporal`` has place by place its frames, L = S * T, without
     the class token; ``spatial`` has frame by frame the class token's copy and the places, L = T * (1 + S). Groups of
     observations are places and frames. The class token leaves the spatial site as the mean over its copies.
+
+    Where tokens were dropped, their cells are filled with the nearest tokens that are left, so that places and frames
+    are whole; what comes out at the filled cells is discarded. Then L is K in ``temporal``, and in ``spatial`` T + K,
+    the class token's copies first.
     """
 
     def __init__(
@@ -103,16 +107,22 @@ class DividedLayer(JointLayer):
     def sites(self) -> tuple[Site, ...]:
         return (Site(TEMPORAL, self.temporal_attn.heads), Site(SPATIAL, self.attn.heads))
 
-    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
-        grid = _frames_and_places(state)
+    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+        attn = self.temporal_attn if site == TEMPORAL else self.attn
+        if not state.is_dense:
+            norm = self.temporal_norm1 if site == TEMPORAL else self.norm1
+            outputs = attn.attend(norm(state.tokens), weights, keys, rows=_filled_groups(state, site))
+            return replace(outputs, heads=take_rows(outputs.heads, _own_places(state, site)))
         if site == TEMPORAL:
-            places = state.tokens[:, 1:].unflatten(1, grid).transpose(1, 2)  # (B, S, T, D)
-            x = self.temporal_norm1(places)
-            return HeadOutputs(self.temporal_attn.attend(x, self.index, site, observer, None))
-        return HeadOutputs(self.attn.attend(self._frames(state), self.index, site, observer, None))
+            places = state.tokens[:, 1:].unflatten(1, _frames_and_places(state)).transpose(1, 2)  # (B, S, T, D)
+            return attn.attend(self.temporal_norm1(places), weights, keys)
+        return attn.attend(self._frames(state), weights, keys)
 
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
-        return HeadOutputs(self.attn.attend_first(self._frames(state), None), class_only=True)
+        if state.is_dense:
+            return HeadOutputs(self.attn.attend_first(self._frames(state)), class_only=True)
+        rows = _filled_groups(state, site)
+        return HeadOutputs(self.attn.attend_first(self.norm1(state.tokens), rows=rows), class_only=True)
 
     def _frames(self, state: TokenState) -> Tensor:
         """Normalise the tokens for spatial attention, each frame with its copy of the class token, (B, T, 1 + S, D)."""
@@ -125,6 +135,8 @@ class DividedLayer(JointLayer):
         if attended.class_only:
             state = state.only_class_tokens()
             return state.with_tokens(state.tokens + self.attn.proj(attended.merged()).mean(dim=1, keepdim=True))
+        if not state.is_dense:
+            return state.with_tokens(state.tokens + self._sparse_update(attended.merged(), state.grid[0], site))
         grid = t, s = _frames_and_places(state)
         class_token, patches = state.tokens[:, :1], state.tokens[:, 1:].unflatten(1, grid)
         if site == TEMPORAL:
@@ -146,6 +158,18 @@ class DividedLayer(JointLayer):
         # As in the official code, stochastic depth drops single places here and single frames in spatial attention.
         return self.temporal_fc(self.drop_path(update.flatten(0, 1)).view_as(update))
 
+    def _sparse_update(self, heads: Tensor, frames: int, site: str) -> Tensor:
+        """Turn the concatenated heads of the tokens that are left into what is added to these, (B, N, D).
+
+        Stochastic depth drops whole clips here: no place and no frame need be whole.
+        """
+        if site == TEMPORAL:
+            merged = None if self.training else self._merged.of(self.temporal_attn.proj, self.temporal_fc)
+            if merged is not None:
+                return F.pad(F.linear(heads, *merged), (0, 0, 1, 0))
+            return F.pad(self.temporal_fc(self.drop_path(self.temporal_attn.proj(heads))), (0, 0, 1, 0))
+        return _mean_class_copies(self.drop_path(self.attn.proj(heads)), frames)
+
     def _temporal_weight(self, position: int) -> Tensor:
         """Return what turns one temporal head into its part of the update, (D, d)."""
         merged = self._merged.of(self.temporal_attn.proj, self.temporal_fc)
@@ -160,9 +184,12 @@ class DividedLayer(JointLayer):
             return F.linear(head.mean(dim=1, keepdim=True), self.attn.output_weight(position))
         t, s = _frames_and_places(state)
         if site == TEMPORAL:
-            weight = self._temporal_weight(position)
-            patches = F.linear(head, weight).unflatten(1, (s, t)).transpose(1, 2).flatten(1, 2)
+            patches = F.linear(head, self._temporal_weight(position))
+            if state.is_dense:
+                patches = patches.unflatten(1, (s, t)).transpose(1, 2).flatten(1, 2)
             return F.pad(patches, (0, 0, 1, 0))  # nothing for the class token
+        if not state.is_dense:
+            return _mean_class_copies(F.linear(head, self.attn.output_weight(position)), t)
         update = F.linear(head, self.attn.output_weight(position)).unflatten(1, (t, 1 + s))
         return torch.cat((update[:, :, 0].mean(dim=1, keepdim=True), update[:, :, 1:].flatten(1, 2)), dim=1)
 
@@ -173,28 +200,50 @@ class DividedLayer(JointLayer):
     def layout(self, state: TokenState, site: str) -> AttentionLayout:
         """Temporal: a map is the sum over all T queries of a place. Spatial: the class token's row of each frame."""
         t, s = _frames_and_places(state)
-        cells = torch.arange(t * s, device=state.tokens.device).view(t, s)
+        own = torch.arange(t * s, device=state.tokens.device).view(1, t, s)
+        cells = own if state.kept is None else state.kept.standing_in.view(-1, t, s)
+        copies = None if state.is_dense else cells != own
         if site == TEMPORAL:
-            cells = cells.t()
-            weights = torch.ones(s, t, device=cells.device)
+            cells, copies = cells.transpose(1, 2), None if copies is None else copies.transpose(1, 2)
+            weights = torch.ones(cells.shape, device=cells.device) if copies is None else (~copies).float()
         else:
             cells = F.pad(cells, (1, 0), value=CLASS_TOKEN)
+            copies = None if copies is None else F.pad(copies, (1, 0))
             weights = (cells == CLASS_TOKEN).float()
-        return AttentionLayout(self.grid, self.patch, cells.unsqueeze(0), weights.unsqueeze(0))
+        return AttentionLayout(self.grid, self.patch, cells, weights, copies)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         (self.temporal_attn if site == TEMPORAL else self.attn).remove_heads(positions)
 
 
 def _frames_and_places(state: TokenState) -> tuple[int, int]:
-    """Return (T, S) of a dense state; raise ValueError where single tokens are missing."""
-    t, h, w = state.require_grid("TimeSformer with divided attention")
-    if state.key_mask is not None:
-        raise ValueError(
-            "TimeSformer with divided attention attends along whole rows of the grid and takes no key mask. "
-            "Build it with attention 'joint' to leave tokens out."
-        )
+    """Return (T, S)."""
+    t, h, w = state.grid
     return t, h * w
+
+
+def _filled_groups(state: TokenState, site: str) -> Tensor:
+    """Which token stands at every place of every group once dropped cells are filled, (B, S, T) or (B, T, 1 + S)."""
+    filling = state.filling()
+    cells = filling[:, 1:].unflatten(1, _frames_and_places(state))
+    if site == TEMPORAL:
+        return cells.transpose(1, 2)
+    return torch.cat((filling[:, :1, None].expand(-1, cells.shape[1], -1), cells), dim=2)
+
+
+def _own_places(state: TokenState, site: str) -> Tensor:
+    """Place, in the site's order, of each token that is left; in spatial attention the class token's copies first."""
+    t, s = _frames_and_places(state)
+    cells = state.cell_numbers().clamp(min=0)
+    if site == TEMPORAL:
+        return cells % s * t + cells // s
+    copies = torch.arange(t, device=cells.device).expand(len(cells), -1) * (1 + s)
+    return torch.cat((copies, cells // s * (1 + s) + 1 + cells % s), dim=1)
+
+
+def _mean_class_copies(update: Tensor, frames: int) -> Tensor:
+    """Turn (B, T + K, D), the class token's copies first, into (B, 1 + K, D) with their mean."""
+    return torch.cat((update[:, :frames].mean(dim=1, keepdim=True), update[:, frames:]), dim=1)
 
 
 class TimeSformer(BlockStack):
@@ -216,6 +265,7 @@ class TimeSformer(BlockStack):
                 attn = SelfAttention(config.width, config.heads)
                 blocks.append(JointLayer(index, attn, config.mlp_ratio, rate, grid, patch))
         super().__init__(config, InputSpec(config.frames, config.size, config.size), blocks, record)
+        self.dropped_tokens = "filled" if config.attention == "divided" else "left_out"
         self.side = side
         self.patch_embed = PatchEmbed(config.size, config.patch, 3, config.width)
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, config.width))

@@ -9,6 +9,11 @@ Deviations:
 - Linear weights of new models preserve variance (LeCun et al., 1998). torchvision's fixed deviation of 0.02 suits
   widths of some hundred; in trials the narrow model of the demo learned much more slowly with it.
 
+Where tokens were dropped, LayerNorm, linear layers and MLP run on those that are left. For attention every dropped cell
+is filled with the query, key and value of the nearest token that is left, so that windows are whole; what comes out at
+the filled cells is discarded. The grid is filled before patches are merged. The classifier's mean is over the tokens
+that are left.
+
 Where a window is larger than the grid in height or width, torchvision takes a wrong corner of its position index; this
 is kept for parity. Sizes that divide into whole windows avoid it.
 
@@ -22,20 +27,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import PatchMerging
 from torchvision.ops import MLP, StochasticDepth
 
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
-from sightline.backbones.contract.layout import AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs, Observer
-from sightline.backbones.contract.state import TokenState
+from sightline.backbones.contract.layout import NO_TOKEN, AttentionLayout
+from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import preserve_variance_, smaller_linear
+from sightline.backbones.parts.weight_cache import WeightCache
 from sightline.backbones.parts.windows import (
     Size3,
     WindowGeometry,
+    filled_windows,
+    own_places,
     query_shares,
     relative_position_index,
     shift_mask,
@@ -103,21 +112,16 @@ class WindowAttention(nn.Module):
         table = torch.empty(int(index.max()) + 1, heads)
         self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.register_buffer("relative_position_index", index.clone())
-        self._cached_bias: tuple[object, Tensor] | None = None
+        self._kept_bias: WeightCache[Tensor] = WeightCache()
 
     def bias(self, geometry: WindowGeometry) -> Tensor:
         """What is added to the logits: (1, h, n, n), or (1, W * h, n, n) where windows are shifted.
 
-        Without gradients it is kept until the table changes: in place (its version), by a move or a new dtype (its
-        address). `train` drops it too, because not every optimiser kernel counts versions.
+        Without gradients it is kept until the table changes. `train` drops it too, because not every optimiser's
+        kernel counts a tensor's versions.
         """
         table = self.relative_position_bias_table
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or table.is_inference():
-            return self._build_bias(geometry)
-        key = (geometry, table._version, table.data_ptr(), table.dtype, table.device)
-        if self._cached_bias is None or self._cached_bias[0] != key:
-            self._cached_bias = (key, self._build_bias(geometry))
-        return self._cached_bias[1]
+        return self._kept_bias.of([table], lambda: self._build_bias(geometry), geometry)
 
     def _build_bias(self, geometry: WindowGeometry) -> Tensor:
         n = geometry.volume
@@ -129,12 +133,8 @@ class WindowAttention(nn.Module):
         return (mask.unsqueeze(1) + bias.unsqueeze(0)).view(1, -1, n, n)
 
     def train(self, mode: bool = True) -> WindowAttention:
-        self._cached_bias = None
+        self._kept_bias.clear()
         return super().train(mode)
-
-    def __getstate__(self) -> dict:
-        # A copy has other addresses and would never find the cached bias again, which is large.
-        return {**self.__dict__, "_cached_bias": None}
 
 
 class SwinLayer(Layer):
@@ -162,45 +162,63 @@ class SwinLayer(Layer):
         return (Site(SITE, self.attn.heads),)
 
     def geometry(self, state: TokenState) -> WindowGeometry:
-        return window_geometry(state.require_grid("Video Swin"), self.attn.window, self.shift)
+        return window_geometry(state.grid, self.attn.window, self.shift)
 
-    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
+    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
         geometry = self.geometry(state)
         b, w, n, h = state.batch, geometry.count, geometry.volume, len(self.attn.heads)
         d = self.attn.head_width  # named everywhere: where no head is left, no size can be inferred
-        qkv = self.attn.qkv(geometry.partition(self.norm1(state.tokens)))
+        if state.kept is None:
+            qkv = self.attn.qkv(geometry.partition(self.norm1(state.tokens)))
+        else:
+            # Padding is a token of zeros, as in whole grids, where it attends and is attended to.
+            x = F.pad(self.norm1(state.tokens), (0, 0, 0, 1 if geometry.padded != geometry.grid else 0))
+            qkv = take_rows(self.attn.qkv(x), filled_windows(state.kept, geometry))
         qkv = qkv.view(b, w, n, 3, h, d).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
         # Four dimensions, because only these are fused: windows count as heads where each has its own mask.
         fold = (b, w * h) if geometry.shifted else (b * w, h)
         q, k, v = (part.reshape(*fold, n, part.shape[-1]) for part in qkv)
-        bias = self.attn.bias(geometry)
-        if observer is not None and observer.attention:
-            out, weights = attention_with_weights(q, k, v, bias)
-            observer.site(self.index, site).attention = weights.view(b, w, h, n, n)
+        bias, found = self.attn.bias(geometry), None
+        if weights:
+            out, found = attention_with_weights(q, k, v, bias)
+            found = found.view(b, w, h, n, n)
         else:
             out = attention(q, k, v, bias)
-        if observer is not None and observer.keys:
-            observer.site(self.index, site).keys = qkv[1]
-        return HeadOutputs(out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d))
+        heads = out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d)
+        if state.kept is not None:
+            heads = take_rows(heads, own_places(state.kept, geometry))
+        return HeadOutputs(heads, attention=found, keys=qkv[1] if keys else None)
 
     def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
-        update = self.geometry(state).reverse(self.attn.proj(attended.merged()))
+        update = self._in_token_order(self.attn.proj(attended.merged()), state)
         return state.with_tokens(state.tokens + self.stochastic_depth(update))
+
+    def _in_token_order(self, values: Tensor, state: TokenState) -> Tensor:
+        """Bring what was computed of the heads, (B, L, D), into the order of the tokens, (B, N, D)."""
+        return self.geometry(state).reverse(values) if state.is_dense else values
 
     def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
         head = attended.heads[:, :, position]
         width = head.shape[-1]
         weight = self.attn.proj.weight[:, position * width : (position + 1) * width]
-        return self.geometry(state).reverse(nn.functional.linear(head, weight))
+        return self._in_token_order(F.linear(head, weight), state)
 
     def mlp_step(self, state: TokenState) -> TokenState:
         return state.with_tokens(state.tokens + self.stochastic_depth(self.mlp(self.norm2(state.tokens))))
 
     def layout(self, state: TokenState, site: str) -> AttentionLayout:
-        """Groups are windows; a map is the mean over the queries of each window."""
+        """Groups are windows; a map is the mean over the queries of each window, of those whose tokens are left."""
         geometry, device = self.geometry(state), state.tokens.device
-        cells, shares = geometry.cells(device), query_shares(geometry, device)
-        return AttentionLayout(geometry.grid, self.cell, cells.unsqueeze(0), shares.unsqueeze(0))
+        own, shares = geometry.cells(device).unsqueeze(0), query_shares(geometry, device).unsqueeze(0)
+        if state.kept is None:
+            return AttentionLayout(geometry.grid, self.cell, own, shares)
+        cells = state.kept.standing_in[:, own.flatten().clamp(min=0)].view(-1, *own.shape[1:])
+        cells = torch.where(own == NO_TOKEN, NO_TOKEN, cells)
+        copies = cells != own
+        read = shares.masked_fill(copies, 0)
+        # A window's mean is over fewer queries then; one without any token that is left is read by nobody.
+        read = read * shares.sum(dim=2, keepdim=True) / read.sum(dim=2, keepdim=True).clamp(min=1e-12)
+        return AttentionLayout(geometry.grid, self.cell, cells, read, copies)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         attn = self.attn
@@ -235,6 +253,7 @@ class VideoSwin(Backbone):
     """Video Swin Transformer; every layer can be removed, patch merging is part of none."""
 
     family = "video_swin"
+    dropped_tokens = "filled"
     config: VideoSwinConfig
 
     def __init__(self, config: VideoSwinConfig, record: ModelRecord | None = None) -> None:
@@ -278,16 +297,22 @@ class VideoSwin(Backbone):
         stage = max(s for s, start in enumerate(self._stage_start) if start <= index)
         del self._stage(stage)[str(index - self._stage_start[stage])]
 
-    def enter(self, index: int, state: TokenState) -> TokenState:
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        return tuple(self._stage_start)
+
+    def before_layer(self, index: int, state: TokenState) -> TokenState:
+        """Merge patches where a stage begins; a grid with dropped tokens is filled before."""
         if index == 0 or index not in self._stage_start:
             return state
-        stage = self._stage_start.index(index)
-        t, h, w = state.require_grid("Video Swin")
+        stage, state = self._stage_start.index(index), state.densified()
+        t, h, w = state.grid
         x = self.features[str(2 * stage - 1)](state.tokens.view(state.batch, t, h, w, -1))
-        return replace(state, tokens=x.flatten(1, 3), grid=(t, x.shape[2], x.shape[3]))
+        keys = None if state.keys is None else _merged_keys(state.keys, state.grid)
+        return replace(state, tokens=x.flatten(1, 3), grid=(t, x.shape[2], x.shape[3]), keys=keys)
 
     def classify(self, state: TokenState) -> Tensor:
-        return self.head(self.norm(state.tokens).mean(dim=1))
+        return self.head(state.with_tokens(self.norm(state.tokens)).mean())
 
     def classifier_keys(self) -> tuple[str, ...]:
         return ("head.weight", "head.bias")
@@ -297,3 +322,12 @@ class VideoSwin(Backbone):
         self.head = nn.Linear(self.norm.normalized_shape[0], num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+
+
+def _merged_keys(keys: Tensor, grid: Size3) -> Tensor:
+    """Average the keys (B, N, h, d) of the cells that are merged, two rows by two columns; odd sides count what is."""
+    b, _, h, d = keys.shape
+    t, rows, columns = grid
+    planes = keys.view(b * t, rows, columns, h * d).permute(0, 3, 1, 2)
+    merged = F.avg_pool2d(planes, 2, ceil_mode=True, count_include_pad=False)
+    return merged.permute(0, 2, 3, 1).reshape(b, -1, h, d)

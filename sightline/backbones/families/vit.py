@@ -8,7 +8,7 @@ Deviations from the official implementation (and see `vit_layers`):
   model does the same; it interpolates only positions that were learned, which no released checkpoint has.
 - The classifier of new models is not scaled down by 0.001.
 - Layer scale, learned positions and a class token, all off in the released checkpoints, are left out.
-- Tokens that a key mask marks as missing are left out of the mean.
+- Where tokens were dropped, the mean is over those that are left.
 
 Shapes: B clips, N tokens, D width, h heads, d width of a head.
 """
@@ -134,11 +134,7 @@ class ViT(BlockStack):
         return TokenState(x.flatten(1, 3) + self.pos_embed, grid=(x.shape[1], x.shape[2], x.shape[3]))
 
     def classify(self, state: TokenState) -> Tensor:
-        if state.key_mask is None:
-            return self.head(self.fc_norm(state.tokens.mean(dim=1)))
-        there = state.key_mask.unsqueeze(2)
-        total = state.tokens.masked_fill(~there, 0).sum(dim=1)
-        return self.head(self.fc_norm(total / there.sum(dim=1)))
+        return self.head(self.fc_norm(state.mean()))
 
 
 def sinusoid_table(length: int, width: int) -> Tensor:

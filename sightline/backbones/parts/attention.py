@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_COUNTING: ContextVar[bool] = ContextVar("counting", default=False)
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """Let every pass within run as published multiply-adds are counted: unfused, with nothing merged or folded."""
+    token = _COUNTING.set(True)
+    try:
+        yield
+    finally:
+        _COUNTING.reset(token)
+
+
+def only_counts(tensor: Tensor) -> bool:
+    """Whether a pass only counts multiply-adds, of which the counters see none in a fused call.
+
+    That is so on the meta device, and within `counting`.
+    """
+    return tensor.is_meta or (not torch.compiler.is_compiling() and _COUNTING.get())
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
@@ -18,9 +42,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale
         scale: 1 / sqrt(d) if None.
     """
     learned = bias is not None and bias.requires_grad and q.device.type == "cpu"
-    if learned or q.is_meta:
+    if learned or only_counts(q):
         # No fused kernel takes a bias that is learned; PyTorch's fallback also looks for rows that are masked whole.
-        # On the meta device a pass only counts multiply-adds, of which the counters see none in a fused call.
         return attention_with_weights(q, k, v, bias, scale)[0]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 

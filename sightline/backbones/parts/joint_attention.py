@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs, Observer
-from sightline.backbones.contract.state import TokenState
+from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import preserve_variance_, smaller_linear
 from sightline.backbones.parts.windows import Size3
@@ -54,38 +54,53 @@ class SelfAttention(nn.Module):
         """Return queries, keys and values side by side, (..., 3 * h * d)."""
         return self.qkv(x)
 
-    def attend(self, x: Tensor, layer: int, site: str, observer: Observer | None, mask: Tensor | None) -> Tensor:
-        """Return H_h of every head, (B, G * n, h, d), and give the observer what it asks for.
+    def attend(
+        self,
+        x: Tensor,
+        weights: bool = False,
+        keys: bool = False,
+        mask: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> HeadOutputs:
+        """Return H_h of every head, (B, G * n, h, d), and what else is asked for.
 
         Args:
-            x: Normalised tokens, (B, G, n, D).
-            layer: Index of the layer, for the observer.
-            site: Name of the site, for the observer.
-            observer: What to keep.
+            x: Normalised tokens, (B, G, n, D); with ``rows``, (B, N, D).
+            weights: Also return the softmax weights.
+            keys: Also return the keys.
             mask: True where a key may be attended to; broadcasts to (B * G, h, n, n).
+            rows: Which of the N tokens stand in each group, (B, G, n); a token may stand in several places.
         """
-        b, g, n, _ = x.shape
+        b, g, n = x.shape[:3] if rows is None else rows.shape
         h, d = len(self.heads), self.head_width
+        qkv = self.project_in(x)
+        if rows is not None:
+            qkv = take_rows(qkv, rows.flatten(1))
         # Views only: the fused kernels take strided queries, and their result already lies as (B * G, n, h, d).
-        qkv = self.project_in(x).view(b * g, n, 3, h, d).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv
-        if observer is not None and observer.attention:
-            out, weights = attention_with_weights(q, k, v, mask)
-            observer.site(layer, site).attention = weights.view(b, g, h, n, n)
+        q, k, v = qkv.view(b * g, n, 3, h, d).permute(2, 0, 3, 1, 4)
+        found = None
+        if weights:
+            out, found = attention_with_weights(q, k, v, mask)
+            found = found.view(b, g, h, n, n)
         else:
             out = attention(q, k, v, mask)
-        if observer is not None and observer.keys:
-            observer.site(layer, site).keys = k.unflatten(0, (b, g))
-        return out.transpose(1, 2).reshape(b, g * n, h, d)
+        return HeadOutputs(
+            out.transpose(1, 2).reshape(b, g * n, h, d),
+            attention=found,
+            keys=k.unflatten(0, (b, g)) if keys else None,
+        )
 
-    def attend_first(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Return H_h of every head at the first token of each group, (B, G, h, d), from x and mask as in `attend`."""
-        b, g, n, _ = x.shape
+    def attend_first(self, x: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """Return H_h of every head at the first token of each group, (B, G, h, d); arguments as in `attend`."""
+        b, g, n = x.shape[:3] if rows is None else rows.shape
         h, d = len(self.heads), self.head_width
         weight, bias = self.qkv.weight, self.qkv.bias
-        q = F.linear(x[:, :, :1], weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
-        kv = F.linear(x, weight[h * d :], bias[h * d :]).view(b * g, n, 2, h, d).permute(2, 0, 3, 1, 4)
-        return attention(q, kv[0], kv[1], mask).reshape(b, g, h, d)
+        first, kv = x[:, :, :1], F.linear(x, weight[h * d :], bias[h * d :])
+        if rows is not None:
+            first, kv = take_rows(x, rows[:, :, 0]).unsqueeze(2), take_rows(kv, rows.flatten(1))
+        q = F.linear(first, weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
+        k, v = kv.view(b * g, n, 2, h, d).permute(2, 0, 3, 1, 4)
+        return attention(q, k, v, mask).reshape(b, g, h, d)
 
     def output_weight(self, position: int) -> Tensor:
         """Return the part (D, d) of the output projection's weight that reads one head."""
@@ -129,10 +144,9 @@ class JointLayer(Layer):
     def sites(self) -> tuple[Site, ...]:
         return (Site(JOINT, self.attn.heads),)
 
-    def attend(self, state: TokenState, site: str, observer: Observer | None = None) -> HeadOutputs:
+    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
         mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
-        x = self.norm1(state.tokens).unsqueeze(1)
-        return HeadOutputs(self.attn.attend(x, self.index, site, observer, mask))
+        return self.attn.attend(self.norm1(state.tokens).unsqueeze(1), weights, keys, mask)
 
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
         mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
@@ -150,11 +164,8 @@ class JointLayer(Layer):
 
     def layout(self, state: TokenState, site: str) -> AttentionLayout:
         """One group; a map is the class token's row, or where there is none the mean over all queries."""
-        patches = torch.arange(state.tokens.shape[1] - state.class_tokens, device=state.tokens.device)
-        cells = patches.unsqueeze(0) if state.positions is None else state.positions
-        cells = F.pad(cells, (state.class_tokens, 0), value=CLASS_TOKEN)
-        if state.key_mask is not None:
-            cells = torch.where(state.key_mask, cells, NO_TOKEN)
+        cells = F.pad(state.cell_numbers(), (state.class_tokens, 0), value=CLASS_TOKEN)
+        cells = cells[:1] if state.is_dense else cells
         read = cells == CLASS_TOKEN if state.class_tokens else cells != NO_TOKEN
         weights = read.float() / read.sum(dim=1, keepdim=True)
         return AttentionLayout(self.grid, self.patch, cells.unsqueeze(1), weights.unsqueeze(1))
@@ -166,6 +177,7 @@ class JointLayer(Layer):
 class BlockStack(Backbone):
     """A backbone of layers of one width in one stage, named ``blocks.N``, and a linear classifier ``head``."""
 
+    dropped_tokens: Literal["left_out", "filled", "refused"] = "left_out"
     square_attention = True
 
     def __init__(self, config: Any, spec: InputSpec, blocks: Sequence[Layer], record: ModelRecord | None) -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.layout import NO_TOKEN
 
 Size3 = tuple[int, int, int]
@@ -90,6 +91,33 @@ def window_geometry(grid: Size3, window: Size3, shift: bool) -> WindowGeometry:
     offset = tuple(w // 2 if shift and g > w else 0 for w, g in zip(window, grid, strict=True))
     padded = tuple(-(-g // w) * w for g, w in zip(grid, fitted, strict=True))
     return WindowGeometry(grid, fitted, offset, padded)  # type: ignore[arg-type]
+
+
+def filled_windows(kept: KeptCells, geometry: WindowGeometry) -> Tensor:
+    """Which token stands at every place of every window once dropped cells are filled, int64 (B, count * volume).
+
+    Padding has the number of kept tokens: a token of zeros is expected behind them.
+    """
+
+    def build() -> Tensor:
+        nearest = F.pad(kept.nearest, (0, 1), value=kept.cells.shape[1])
+        cells = geometry.cells(nearest.device).flatten()
+        return nearest[:, torch.where(cells == NO_TOKEN, kept.count, cells)]
+
+    return kept.plan(("filled_windows", geometry), build)
+
+
+def own_places(kept: KeptCells, geometry: WindowGeometry) -> Tensor:
+    """Place of every kept token in the order of windows, int64 (B, K); of those that do not exist, any."""
+
+    def build() -> Tensor:
+        cells = geometry.cells(kept.cells.device).flatten()
+        inside = torch.nonzero(cells != NO_TOKEN).squeeze(1)
+        place = torch.zeros(kept.count, dtype=torch.int64, device=cells.device)
+        place[cells[inside]] = inside
+        return place[kept.cells.clamp(min=0)]
+
+    return kept.plan(("own_places", geometry), build)
 
 
 def shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:

@@ -30,13 +30,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from sightline.backbones import Backbone, Observation, Observer, TokenState
+from sightline.backbones import Backbone, Observation, Observer, Reducer, run_steps
 from sightline.explain.cell_map import CellMap
 from sightline.types import Unit
 
 
 @torch.no_grad()
-def head_maps(backbone: Backbone, clips: Tensor, heads: Sequence[Unit]) -> dict[Unit, CellMap]:
+def head_maps(
+    backbone: Backbone, clips: Tensor, heads: Sequence[Unit], reducer: Reducer | None = None
+) -> dict[Unit, CellMap]:
     """Return the attention map of every head asked for, from one forward pass.
 
     Only the layers asked for compute their weights, one after the other, and only their maps are kept; what follows
@@ -47,6 +49,7 @@ def head_maps(backbone: Backbone, clips: Tensor, heads: Sequence[Unit]) -> dict[
         backbone: In evaluation mode; may be pruned.
         clips: (B, 3, T, H, W), uint8 or float in [0, 1].
         heads: By original indices of layer and head, from any sites.
+        reducer: Chooses the tokens to go on with; cells whose tokens were dropped are 0 in the map.
 
     Raises:
         ValueError: If a head or layer does not exist, or the backbone is in training mode.
@@ -54,22 +57,17 @@ def head_maps(backbone: Backbone, clips: Tensor, heads: Sequence[Unit]) -> dict[
     check_heads(backbone, heads)
     require_evaluation(backbone)
     found: dict[Unit, CellMap] = {}
-    state, start = backbone.embed(clips), 0
-    for layer in sorted({unit.layer for unit in heads}):
-        state = backbone.run(state, start, layer)
-        state, sites = observed_layer(backbone, state, layer)
-        start = layer + 1
+    layers = {unit.layer for unit in heads}
+    observer = Observer(attention=True, layers=layers)
+    state = backbone.embed(clips, reducer)
+    for step in run_steps(backbone, state, 0, max(layers, default=-1) + 1, observer=observer, reducer=reducer):
+        seen = observer.sites.pop((step.index, step.site), None)  # so that the weights of one site alone are kept
+        if seen is None:
+            continue
         for unit in heads:
-            if unit.layer == layer:
-                found[unit] = _head_map(backbone, sites[unit.site], unit)
+            if (unit.layer, unit.site) == (step.index, step.site):
+                found[unit] = _head_map(backbone, seen, unit)
     return {unit: found[unit] for unit in heads}
-
-
-def observed_layer(backbone: Backbone, state: TokenState, layer: int) -> tuple[TokenState, dict[str, Observation]]:
-    """Run one layer; return the state after it and the attention of its sites."""
-    observer = Observer(attention=True)
-    state = backbone.run(state, layer, layer + 1, observer=observer)
-    return state, {site: seen for (_, site), seen in observer.sites.items()}
 
 
 def _head_map(backbone: Backbone, seen: Observation, unit: Unit) -> CellMap:

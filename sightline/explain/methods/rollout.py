@@ -28,9 +28,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.backbones import CLASS_TOKEN, NO_TOKEN, AttentionLayout, Backbone, Observation
+from sightline.backbones import (
+    CLASS_TOKEN,
+    NO_TOKEN,
+    AttentionLayout,
+    Backbone,
+    Observation,
+    Observer,
+    Reducer,
+    TokenState,
+    run_steps,
+)
 from sightline.explain.cell_map import CellMap
-from sightline.explain.methods.head_maps import observed_layer, require_evaluation
+from sightline.explain.methods.head_maps import require_evaluation
 
 # Slots of a token distribution; cell c has slot c + 2.
 _CLASS_SLOT, _CELLS = 0, 2
@@ -38,11 +48,17 @@ assert (CLASS_TOKEN, NO_TOKEN) == (-2, -1)
 
 
 @torch.no_grad()
-def rollout(backbone: Backbone, clips: Tensor) -> CellMap:
+def rollout(backbone: Backbone, clips: Tensor, reducer: Reducer | None = None) -> CellMap:
     """Return the rollout of clips (B, 3, T, H, W): the share of each cell, which add up to 1 less the class token's.
 
     One forward pass. The mean over heads is kept for every layer: about 35 MB per clip for TimeSformer-B of 16x224x224,
     120 MB for ViT-B.
+
+    Args:
+        backbone: In evaluation mode; may be pruned.
+        clips: (B, 3, T, H, W), uint8 or float in [0, 1].
+        reducer: Chooses the tokens to go on with. A token that is dropped after a layer keeps the share that what was
+            left has taken from it in the layers before.
 
     Raises:
         ValueError: If the family's matrices are not square, no layer is left, or the backbone is in training mode.
@@ -50,15 +66,30 @@ def rollout(backbone: Backbone, clips: Tensor) -> CellMap:
     check_square(backbone)
     require_evaluation(backbone)
     sites: list[_MeanAttention] = []
-    state = backbone.embed(clips)
-    for info in backbone.layers:
-        state, seen = observed_layer(backbone, state, info.index)
-        sites += [_MeanAttention.of(seen[site.name]) for site in info.sites]
-    share = sites[-1].read_by_classifier(backbone.reads_class_tokens)
+    observer = Observer(attention=True)
+    state = backbone.embed(clips, reducer)
+    for step in run_steps(backbone, state, observer=observer, reducer=reducer):
+        seen = observer.sites.pop((step.index, step.site), None)
+        if seen is not None:
+            sites.append(_MeanAttention.of(seen))
+        state = step.after
+    share = _read_by_classifier(backbone, state)
     for site in reversed(sites):
         share = 0.5 * share + 0.5 * site.moved(share)
     t, h, w = sites[0].layout.grid
     return CellMap(share[:, _CELLS:].unflatten(1, (t, h, w)), sites[0].layout.cell, backbone.input_spec)
+
+
+def _read_by_classifier(backbone: Backbone, state: TokenState) -> Tensor:
+    """Return the distribution (B, S) that is uniform over the tokens that the classifier reads."""
+    t, h, w = state.grid
+    read = torch.zeros(state.batch, t * h * w + _CELLS, device=state.tokens.device)
+    if backbone.reads_class_tokens:
+        read[:, _CLASS_SLOT] = 1
+        return read
+    read.scatter_(1, state.cell_numbers() + _CELLS, 1.0)
+    read[:, :_CELLS] = 0
+    return read / read.sum(dim=1, keepdim=True)
 
 
 def check_square(backbone: Backbone) -> None:
@@ -80,12 +111,14 @@ class _MeanAttention:
     Attributes:
         weights: (B, G, n, n); None where no head is left.
         slots: Slot of every token of a group, (B, G * n).
-        copies: In how many groups the token of a slot stands, (B, S).
+        reads: 1 where a token's row is read, 0 where it is a copy in the place of a dropped one, (B, G * n).
+        copies: In how many groups the token of a slot stands and is read, (B, S).
         layout: The site's layout.
     """
 
     weights: Tensor | None
     slots: Tensor
+    reads: Tensor
     copies: Tensor
     layout: AttentionLayout
 
@@ -97,21 +130,18 @@ class _MeanAttention:
         slots = (seen.layout.cells + _CELLS).expand(b, g, n).flatten(1)
         t, rows, columns = seen.layout.grid
         nothing = torch.zeros(b, t * rows * columns + _CELLS, device=slots.device)
-        copies = _added(nothing, slots, torch.ones_like(slots, dtype=nothing.dtype))
-        return _MeanAttention(seen.attention.float().mean(dim=2) if h else None, slots, copies, seen.layout)
-
-    def read_by_classifier(self, class_tokens: bool) -> Tensor:
-        """Return the distribution (B, S) that is uniform over what the classifier reads."""
-        slots = torch.arange(self.copies.shape[1], device=self.copies.device)
-        read = (self.copies > 0) & (slots == _CLASS_SLOT if class_tokens else slots >= _CELLS)
-        return read.float() / read.sum(dim=1, keepdim=True)
+        reads = torch.ones_like(slots, dtype=nothing.dtype)
+        if seen.layout.copies is not None:
+            reads = reads.masked_fill(seen.layout.copies.expand(b, g, n).flatten(1), 0)
+        copies = _added(nothing, slots, reads)
+        return _MeanAttention(seen.attention.float().mean(dim=2) if h else None, slots, reads, copies, seen.layout)
 
     def moved(self, share: Tensor) -> Tensor:
         """Hand the share (B, S) of every token on to the tokens that it attends to."""
         if self.weights is None:
             return share
         b, g, n, _ = self.weights.shape
-        held = (share / self.copies.clamp(min=1)).gather(1, self.slots).view(b, g, 1, n)
+        held = ((share / self.copies.clamp(min=1)).gather(1, self.slots) * self.reads).view(b, g, 1, n)
         given = torch.matmul(held, self.weights).flatten(1)
         return _added(torch.where(self.copies > 0, 0.0, share), self.slots, given)
 

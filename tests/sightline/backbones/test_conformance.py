@@ -72,7 +72,7 @@ def test_clips_do_not_influence_each_other(backbone, clips, logits):
 @torch.no_grad()
 def test_gating_a_head_is_zeroing_its_output_by_hand(backbone, clips, logits):
     for index, name, heads in every_site(backbone):
-        before = backbone.enter(index, backbone.run(backbone.embed(clips), 0, index))
+        before = backbone.before_layer(index, backbone.run(backbone.embed(clips), 0, index))
         for position in {0, len(heads) - 1}:
 
             def zero(site: str, attended: HeadOutputs, name=name, position=position) -> HeadOutputs:
@@ -113,7 +113,7 @@ def test_gating_all_heads_zeroes_every_output(backbone, clips):
 def test_contribution_is_what_zeroing_a_head_takes_away(backbone, clips):
     for index, name, heads in every_site(backbone):
         layer = backbone.layer_modules()[index]
-        state = backbone.enter(index, backbone.run(backbone.embed(clips), 0, index))
+        state = backbone.before_layer(index, backbone.run(backbone.embed(clips), 0, index))
         for site in layer.sites:
             attended = layer.attend(state, site.name)
             after = layer.project(state, site.name, attended)

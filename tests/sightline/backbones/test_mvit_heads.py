@@ -72,8 +72,8 @@ def test_ablation_still_works_in_what_is_left(follows: bool):
         contribution = layer.contribution(state, "attention", attended, position)
         torch.testing.assert_close(contribution, expected, rtol=1e-4, atol=1e-5)
     observer = Observer(attention=True, keys=True)
-    stepwise = layer(state, observer=observer)
-    torch.testing.assert_close(stepwise.tokens, layer(state).tokens, rtol=1e-4, atol=1e-5)
+    stepwise = smaller.run(state, 2, 3, observer=observer)
+    torch.testing.assert_close(stepwise.tokens, smaller.run(state, 2, 3).tokens, rtol=1e-4, atol=1e-5)
     assert observer.sites[2, "attention"].attention.shape == (2, 1, 3, 33, 9)
 
 

@@ -129,7 +129,7 @@ def test_what_is_observed_has_its_documented_order(divided):
     clips = random_clips(divided)
     state = divided.run(divided.embed(clips), 0, 1)
     layer = divided.layer_modules()[1]
-    layer(state, None, observer)
+    divided.run(state, 1, 2, observer=observer)
     t, s, h, d = 4, 9, 4, 8
     temporal, spatial = observer.sites[1, "temporal"], observer.sites[1, "spatial"]
     assert temporal.attention.shape == (2, s, h, t, t)
@@ -184,40 +184,6 @@ def test_heads_keep_their_original_index(divided):
     clips = random_clips(divided)
     gates = {(1, "temporal"): torch.tensor([0.0, 0, 0, 1]), (1, "spatial"): torch.tensor([1.0, 1, 1, 0])}
     torch.testing.assert_close(again(clips), divided(clips, gates=gates), rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_masked_token_changes_nothing():
-    """In joint attention a token that the mask leaves out is as good as dropped, whatever its values are."""
-    model = randomise(TimeSformer(replace(TINY, attention="joint"), IDENTITY))
-    state = model.embed(random_clips(model))
-    generator = torch.Generator().manual_seed(7)
-    mask = torch.rand(state.tokens.shape[:2], generator=generator) < 0.6
-    mask[:, 0] = True
-    masked = replace(state, key_mask=mask)
-    expected = model.classify(model.run(masked))
-    noise = torch.randn(state.tokens.shape, generator=generator) * 100
-    noisy = replace(masked, tokens=torch.where(mask.unsqueeze(2), state.tokens, noise))
-    assert torch.equal(model.classify(model.run(noisy)), expected)
-    for clip in range(2):
-        positions = mask[clip, 1:].nonzero().T
-        dropped = replace(
-            state, tokens=state.tokens[clip : clip + 1, mask[clip]], grid=None, positions=positions, key_mask=None
-        )
-        logits = model.classify(model.run(dropped))
-        torch.testing.assert_close(logits, expected[clip : clip + 1], rtol=1e-5, atol=1e-5)
-    stepwise = model.run(masked, observer=(observer := Observer(attention=True)))
-    torch.testing.assert_close(model.classify(stepwise), expected, rtol=1e-4, atol=1e-5)
-    weights = observer.sites[0, "attention"].attention
-    assert (weights.masked_select(~mask[:, None, None, None, :]) == 0).all()
-
-
-def test_divided_attention_needs_every_token(divided):
-    state = divided.embed(random_clips(divided))
-    with pytest.raises(ValueError, match="dense grid"):
-        divided.run(replace(state, grid=None))
-    with pytest.raises(ValueError, match=r"no key mask.*'joint'"):
-        divided.run(replace(state, key_mask=torch.ones(2, state.tokens.shape[1], dtype=torch.bool)))
 
 
 def test_positions_of_other_sizes_are_interpolated(divided):

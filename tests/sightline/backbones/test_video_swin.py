@@ -113,17 +113,21 @@ def test_relative_positions_by_hand():
     assert relative_position_index((1, 1, 2)).tolist() == [[1, 0], [2, 1]]
 
 
+def attention_geometry(swin, clips):
+    return swin.layer_modules()[0].geometry(swin.embed(clips))
+
+
 def test_bias_is_reused_without_gradients_only(tiny_swin, tiny_clips):
     attention = tiny_swin.layer_modules()[0].attn
     with torch.no_grad():
         tiny_swin(tiny_clips)
-        first = attention._cached_bias[1]
-        tiny_swin(tiny_clips)
-        assert attention._cached_bias[1] is first
+        first = attention.bias(attention_geometry(tiny_swin, tiny_clips))
+        assert attention.bias(attention_geometry(tiny_swin, tiny_clips)) is first
     tiny_swin(tiny_clips).sum().backward()
     assert attention.relative_position_bias_table.grad.abs().sum() > 0
-    tiny_swin.train()
-    assert attention._cached_bias is None
+    with torch.no_grad():
+        tiny_swin.train()
+        assert attention.bias(attention_geometry(tiny_swin, tiny_clips)) is not first
 
 
 def test_wrong_configurations_are_refused():
@@ -131,11 +135,3 @@ def test_wrong_configurations_are_refused():
         VideoSwinConfig(depths=(2, 2), heads=(1,))
     with pytest.raises(ValueError, match="hold none"):
         VideoSwinConfig(frames=1)
-
-
-def test_without_the_dense_grid_it_says_so(tiny_swin, tiny_clips):
-    from dataclasses import replace
-
-    state = replace(tiny_swin.embed(tiny_clips), grid=None)
-    with pytest.raises(ValueError, match="dense grid"):
-        tiny_swin.run(state)

@@ -125,31 +125,6 @@ def test_positions_by_hand():
 
 
 @torch.no_grad()
-def test_a_masked_token_changes_nothing(tiny):
-    """A token that the mask leaves out is as good as dropped, in attention and in the mean, whatever its values are."""
-    state = tiny.embed(random_clips(tiny))
-    generator = torch.Generator().manual_seed(7)
-    mask = torch.rand(state.tokens.shape[:2], generator=generator) < 0.6
-    masked = replace(state, key_mask=mask)
-    expected = tiny.classify(tiny.run(masked))
-    noise = torch.randn(state.tokens.shape, generator=generator) * 100
-    noisy = replace(masked, tokens=torch.where(mask.unsqueeze(2), state.tokens, noise))
-    assert torch.equal(tiny.classify(tiny.run(noisy)), expected)
-    for clip in range(2):
-        kept = replace(state, tokens=state.tokens[clip : clip + 1, mask[clip]], grid=None)
-        logits = tiny.classify(tiny.run(kept))
-        torch.testing.assert_close(logits, expected[clip : clip + 1], rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_mask_of_all_tokens_is_no_mask(tiny):
-    state = tiny.embed(random_clips(tiny))
-    masked = replace(state, key_mask=torch.ones(state.tokens.shape[:2], dtype=torch.bool))
-    expected = tiny.classify(tiny.run(state))
-    torch.testing.assert_close(tiny.classify(tiny.run(masked)), expected, rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
 def test_removed_heads_take_their_biases_along(tiny):
     clips = random_clips(tiny)
     smaller = tiny.without_heads([Unit(0, "attention", 1), Unit(2, "attention", 0), Unit(2, "attention", 3)])

@@ -60,7 +60,7 @@ def test_block_influence_is_one_minus_the_mean_cosine_of_every_token(tiny_swin, 
         found = clip_baselines(tiny_swin, tiny_clips, LABELS).block_influence
         state = tiny_swin.embed(tiny_clips)
         for index in range(4):
-            entered = tiny_swin.enter(index, state)
+            entered = tiny_swin.before_layer(index, state)
             state = tiny_swin.run(state, index, index + 1)
             for clip in range(3):
                 pairs = zip(entered.tokens[clip], state.tokens[clip], strict=True)
@@ -78,7 +78,7 @@ def test_gradient_is_the_slope_of_the_loss_in_a_layers_share(tiny_swin, tiny_cli
         with torch.no_grad():
             state = model.embed(clips)
             for index in range(4):
-                x = model.enter(index, state)
+                x = model.before_layer(index, state)
                 state = model.run(state, index, index + 1)
                 if index == scaled:
                     state = state.with_tokens(x.tokens + share * (state.tokens - x.tokens))

@@ -59,10 +59,10 @@ def literal_logits(backbone, clips: torch.Tensor, unit, monkeypatch) -> torch.Te
     position, count = site.heads.index(unit.head), len(site.heads)
     inside, attend = [], layer.attend
 
-    def marked(state, name, observer=None):
+    def marked(state, name, weights=False, keys=False):
         inside.append(name)
         try:
-            return attend(state, name, observer)
+            return attend(state, name, weights, keys)
         finally:
             inside.pop()
 

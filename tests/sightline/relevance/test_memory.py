@@ -68,7 +68,9 @@ def test_stacks_really_grow_and_stay_in_the_budget(tiny_swin, tiny_clips, monkey
     sizes = []
     readout = type(tiny_swin).readout
     monkeypatch.setattr(
-        type(tiny_swin), "readout", lambda self, state, start: sizes.append(state.batch) or readout(self, state, start)
+        type(tiny_swin),
+        "readout",
+        lambda self, state, start, **rest: sizes.append(state.batch) or readout(self, state, start, **rest),
     )
     units = tiny_swin.units("heads") + tiny_swin.units("layers")
     size = StackSize()
@@ -88,10 +90,10 @@ def test_running_out_of_memory_halves_the_stack(tiny_swin, tiny_clips, monkeypat
     expected = ablated_logits(tiny_swin, tiny_clips, units).units
     readout, fits = type(tiny_swin).readout, 2 * len(tiny_clips)
 
-    def small_device(self, state, start):
+    def small_device(self, state, start, **rest):
         if state.batch > fits:
             raise torch.OutOfMemoryError("no more")
-        return readout(self, state, start)
+        return readout(self, state, start, **rest)
 
     monkeypatch.setattr(type(tiny_swin), "readout", small_device)
     size = StackSize()

@@ -1,0 +1,90 @@
+"""What a token reduction did: which cells it kept at every place, and which share of the tokens that leaves.
+
+Shapes: B clips, K kept patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sightline.backbones import NO_TOKEN, Backbone, Kept, Needs, Place, Reducer, TokenState, run_steps
+
+
+@dataclass(frozen=True)
+class KeptAt:
+    """What was kept at one place.
+
+    Attributes:
+        place: Where the reducer was asked.
+        grid: The grid (T, H, W) that the cells are counted in, row-major.
+        cells: Cells whose tokens go on, in the order in which these stand, int64 (B, K); -1 where a clip keeps fewer
+            than K.
+        before: How many patches each clip had before, int64 (B,).
+    """
+
+    place: Place
+    grid: tuple[int, int, int]
+    cells: Tensor
+    before: Tensor
+
+    @property
+    def after(self) -> Tensor:
+        """How many patches each clip has afterwards, int64 (B,)."""
+        return (self.cells >= 0).sum(dim=1)
+
+
+@torch.no_grad()
+def trace(backbone: Backbone, clips: Tensor, reducer: Reducer) -> list[KeptAt]:
+    """Run clips (B, 3, T, H, W) with a reducer; return what it kept at each of its places, in the order of the run.
+
+    Raises:
+        ValueError: If the reducer cannot work with this backbone.
+    """
+    recording = _Recording(reducer)
+    backbone(clips, reducer=recording)
+    return recording.found
+
+
+@torch.no_grad()
+def kept_share(backbone: Backbone, clips: Tensor, reducer: Reducer) -> Tensor:
+    """Return which share of the patches is left, averaged over the layers that exist, for every clip, float (B,).
+
+    A layer counts the patches that enter it, relative to the cells of the grid that they lie on. That makes reducers
+    comparable that drop at different places.
+
+    Raises:
+        ValueError: If the backbone has no layer, or the reducer cannot work with it.
+    """
+    shares = []
+    state = backbone.embed(clips, reducer)
+    for step in run_steps(backbone, state, reducer=reducer):
+        if step.kind == "attention" and step.layer is not None and step.site == step.layer.sites[0].name:
+            t, h, w = step.before.grid
+            shares.append((step.before.cell_numbers() >= 0).sum(dim=1) / (t * h * w))
+    if not shares:
+        raise ValueError(f"{backbone.family} has no layer left, so there is no share of tokens to tell.")
+    return torch.stack(shares).mean(dim=0)
+
+
+@dataclass(frozen=True)
+class _Recording(Reducer):
+    """Asks another reducer, and writes down what it answers."""
+
+    reducer: Reducer
+    found: list[KeptAt] = field(default_factory=list)
+
+    def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
+        return self.reducer.places(backbone)
+
+    def reduce(self, place: Place, state: TokenState) -> Kept | None:
+        kept = self.reducer.reduce(place, state)
+        there = state.cell_numbers()
+        cells = there if kept is None else kept.cells
+        if kept is not None and kept.exists is not None:
+            cells = cells.masked_fill(~kept.exists, NO_TOKEN)
+        self.found.append(KeptAt(place, state.grid, cells, (there >= 0).sum(dim=1)))
+        return kept
