@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from sightline.backbones import VARIANTS, Backbone, build_backbone
+from sightline.tokens import KeepRandom
 from tests.conftest import randomise
+from tests.sightline.backbones import test_autocast_and_compile as precision
 from tests.sightline.backbones import test_conformance as conformance
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_backbone.md"
 CHECKS = [
     check
-    for name, check in vars(conformance).items()
+    for name, check in {**vars(conformance), **vars(precision)}.items()
     if name.startswith("test_") and not any(mark.name == "slow" for mark in getattr(check, "pytestmark", []))
 ]
 
@@ -59,6 +61,11 @@ def given(backbone: Backbone) -> dict[str, object]:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_family_conforms(check, given: dict[str, object]):
     check(**{name: given[name] for name in inspect.signature(check).parameters})
+
+
+def test_a_family_that_says_nothing_of_dropped_tokens_refuses_them(given: dict[str, object]):
+    with pytest.raises(ValueError, match="frames needs all of its tokens"):
+        given["backbone"](given["clips"], reducer=KeepRandom())  # type: ignore[operator]
 
 
 def test_what_the_page_shows_at_its_end_is_right(page: ModuleType):

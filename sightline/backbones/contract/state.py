@@ -107,9 +107,15 @@ class TokenState:
         now = self.kept or KeptCells(there, None, self.grid)
         if not torch.compiler.is_compiling():
             _check_selection(now, cells, exists)
+            if exists is not None:
+                # Where no clip has a token nothing need stand; one clip alone never carries a mask.
+                used = exists.any(dim=0)
+                cells, exists = cells[:, used], exists[:, used]
+                exists = None if bool(exists.all()) else exists
         if self.kept is None and exists is None and cells.shape[1] == there.shape[1]:
             return self
-        position = now.position.gather(1, cells if exists is None else cells.masked_fill(~exists, 0))
+        # What does not exist takes any token; nobody reads it.
+        position = now.position.gather(1, cells if exists is None else cells.masked_fill(~exists, 0)).clamp(min=0)
         classes = torch.arange(self.class_tokens, device=cells.device).expand(self.batch, -1)
         rows = torch.cat((classes, position + self.class_tokens), dim=1)
         return replace(

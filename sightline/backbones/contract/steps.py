@@ -174,7 +174,7 @@ def _attention(
     if keys_for_reducer:
         assert outputs.keys is not None
         assert layout is not None
-        after = replace(after, keys=keys_by_token(outputs.keys, layout, state))
+        after = replace(after, keys=keys_by_token(outputs.keys, layout, after))
     elif after.keys is not None:
         after = replace(after, keys=None)  # those of an earlier layer are not this one's
     return Step("attention", layer.index, state, after, layer, site, outputs)
@@ -193,7 +193,7 @@ def _reductions(
 
 
 def keys_by_token(keys: Tensor, layout: AttentionLayout, state: TokenState) -> Tensor:
-    """Put a site's keys (B, G, h, k, d) into the order of the tokens before the site: (B, N, h, d).
+    """Put a site's keys (B, G, h, k, d) into the order of the tokens after the site: (B, N, h, d).
 
     A token takes the key whose cell its own upper left corner lies in; class tokens take the first that stands for
     them, or zeros where none does.

@@ -100,16 +100,22 @@ class MViTLayer(Layer):
     def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
         if state.grid != self.shape.grid:
             raise ValueError(f"Layer {self.index} of MViT takes a grid of {self.shape.grid}, got {state.grid}.")
+        state = self._whole(state)
         normalised = self.block.norm1(state.tokens)
         outputs = self.block.attn(normalised, weights, keys, None if state.is_dense else state.filling())
         if not state.is_dense:
-            # This layer keeps the grid (`MViT.before_layer`): every token that is left has a place among the queries.
+            # The layer keeps the grid: every token that is left has a place among the queries.
             own = F.pad(state.cell_numbers().clamp(min=0) + 1, (1, 0))
             residual = None if outputs.residual is None else take_rows(outputs.residual, own)
             outputs = replace(outputs, heads=take_rows(outputs.heads, own), residual=residual)
         return outputs if self.block.project is None else replace(outputs, normalised=normalised)
 
+    def _whole(self, state: TokenState) -> TokenState:
+        """Fill the grid for good where this layer pools it."""
+        return state.densified() if self.pools else state
+
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
+        state = self._whole(state)
         normalised = self.block.norm1(state.tokens)
         outputs = self.block.attn.attend_class(normalised, None if state.is_dense else state.filling())
         return outputs if self.block.project is None else replace(outputs, normalised=normalised)
@@ -123,7 +129,7 @@ class MViTLayer(Layer):
                 assert attended.normalised is not None
                 state = state.with_tokens(self.block.project(attended.normalised[:, :1]))
             return state.with_tokens(state.tokens + update)
-        skipped = self._skip_path(state, attended.normalised)
+        skipped = self._skip_path(self._whole(state), attended.normalised)
         return skipped.with_tokens(skipped.tokens + self.block.stochastic_depth(update))
 
     def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
@@ -136,6 +142,7 @@ class MViTLayer(Layer):
 
     def shortcut(self, state: TokenState) -> TokenState:
         """Return the tokens as the skip path around the attention hands them on: projected and pooled where need be."""
+        state = self._whole(state)
         return self._skip_path(state, None if self.block.project is None else self.block.norm1(state.tokens))
 
     def _skip_path(self, state: TokenState, normalised: Tensor | None) -> TokenState:
@@ -217,11 +224,6 @@ class MViT(Backbone):
     def stage_starts(self) -> tuple[int, ...]:
         stages = self.config.stage_of_layer()
         return tuple(stages.index(stage) for stage in sorted(set(stages)))
-
-    def before_layer(self, index: int, state: TokenState) -> TokenState:
-        """Fill the grid before a layer that pools it, where tokens were dropped."""
-        layer = self._layers.get(index)
-        return state.densified() if isinstance(layer, MViTLayer) and layer.pools else state
 
     def delete_layer(self, index: int) -> None:
         del self.blocks[str(index)], self._layers[index]

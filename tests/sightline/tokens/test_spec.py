@@ -1,0 +1,51 @@
+"""Naming a token reduction in plans, files and on the command line."""
+
+import dataclasses
+import json
+
+import pytest
+
+from sightline.tokens import REDUCERS, KeepRandom, TokenReduction
+
+
+def test_options_are_checked_and_defaults_left_out():
+    found = TokenReduction.of("random", {"kept": 0.7, "seed": 0, "layer": -1})
+    assert found.options == (("kept", 0.7),)
+    assert found == TokenReduction.of("random", {"kept": 0.7})
+    assert found.build() == KeepRandom(kept=0.7)
+    assert TokenReduction.of("random", {"kept": 1}).build() == KeepRandom(kept=1.0)  # whole numbers are floats too
+
+
+def test_labels_fit_into_a_folder_name():
+    assert TokenReduction.of("random").label == "random"
+    assert TokenReduction.of("random", {"seed": 3, "kept": 0.25}).label == "random_kept0.25_seed3"
+    assert "-" not in TokenReduction.of("random", {"layer": 2, "seed": -4}).label
+
+
+def test_it_survives_json():
+    found = TokenReduction.of("random", {"kept": 0.7, "layer": 2})
+    assert TokenReduction.from_plain(json.loads(json.dumps(found.plain()))) == found
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "magic"}, "Unknown token reduction 'magic'; known are random"),
+        ({"name": "random", "options": {"r": 3}}, "no option 'r'; its options are kept, layer, seed"),
+        ({"name": "random", "options": {"seed": 0.5}}, r"random\.seed must be of type int, got 0\.5"),
+        ({"name": "random", "options": {"kept": True}}, "must be of type float"),
+        ({"name": "random", "options": {"kept": 7.0}}, "above 0 and at most 1"),
+        ({"name": "random", "options": [1]}, "as a mapping"),
+        ({"options": {}}, "Expected tokens as"),
+        ("random", "Expected tokens as"),
+    ],
+)
+def test_what_is_wrong_is_said(values, message):
+    with pytest.raises(ValueError, match=message):
+        TokenReduction.from_plain(values)
+
+
+def test_every_registered_reducer_has_defaults_for_all_its_options():
+    for name, reducer in REDUCERS.items():
+        assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(reducer)), name
+        assert TokenReduction.of(name).build() == reducer()
