@@ -34,7 +34,6 @@ from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
 from callbacks.analysis import run_checkpoint
-from callbacks.predict_files import predict_command
 from callbacks.preview import preview
 from callbacks.report import report, report_command
 from callbacks.run_trainer import DEFAULT_ANALYSES, RunTrainer
@@ -44,6 +43,7 @@ from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
+from sightline.commands.predict import predict_command
 from sightline.report.comparison.compare import compare_runs
 from sightline.run.folder import (
     VARIABLE,

@@ -29,6 +29,9 @@ ALLOWED["sightline.export"] = {
 }
 ALLOWED["sightline.planning"] = {*ALLOWED["sightline.export"], "sightline.export"}
 ALLOWED["sightline.report"] = {*ALLOWED["sightline.planning"], "sightline.planning", "sightline.explain"}
+# What the package offers to other people's code, and the commands that need no training code.
+ALLOWED["sightline.library"] = {*ALLOWED["sightline.export"], "sightline.export", "sightline.explain"}
+ALLOWED["sightline.commands"] = {*ALLOWED["sightline.report"], "sightline.report"}
 ALLOWED["datamodules"] = {"sightline.video"}
 ALLOWED["lightning_modules"] = {"sightline"}
 ALLOWED["callbacks"] = {"sightline", "lightning_modules", "datamodules"}

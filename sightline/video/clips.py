@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import av
@@ -13,9 +12,10 @@ import torchvision
 from torch import Tensor
 
 from sightline.video import transforms
-from sightline.video.decoding import Decoder, read_frames
+from sightline.video.decoding import Decoder
 from sightline.video.frame_cache import FrameCache
-from sightline.video.sampling import segment_frames
+from sightline.video.preprocessing import Preprocessing
+from sightline.video.sources import VideoFile
 from sightline.video.torchcodec_decoding import require_torchcodec
 
 
@@ -47,18 +47,14 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class ClipSettings:
-    """How a clip becomes a tensor; see `ClipDataModule` for the fields.
+class ClipSettings(Preprocessing):
+    """How a clip becomes a tensor, in training and multi-view testing too; see `ClipDataModule` for the fields.
 
     Attributes:
         train_size: Height and width of the square that training cuts, where it is not ``size``: room for the random
             resized crop, which is cut out of this square on the model's device.
     """
 
-    frames: int = 16
-    size: int = 224
-    short_side: int = 256
-    antialias: bool = True
     train_crop: Literal["random", "center"] = "random"
     train_size: int | None = None
     test_clips: int = 1
@@ -66,13 +62,7 @@ class ClipSettings:
     decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.size < 1:
-            raise ValueError(f"Expected frames >= 1 and size >= 1, got frames={self.frames}, size={self.size}.")
-        if self.short_side < self.size:
-            raise ValueError(
-                f"Expected short_side >= size, since a square of {self.size} is cut out of the resized frame, got "
-                f"short_side={self.short_side}. Leave short_side out for size * 256 / 224."
-            )
+        super().__post_init__()
         if self.train_crop not in ("random", "center"):
             raise ValueError(f"Expected train_crop 'random' or 'center', got {self.train_crop!r}.")
         if self.test_clips < 1 or self.test_crops not in (1, 3):
@@ -108,8 +98,7 @@ def load_clip(
         if settings.train_crop == "random":
             down, across = drawn_down, drawn_across
     frames = _resized_frames(clip, settings, settings.frames, offset, cache if chance is None else None)
-    corner = transforms.crop_corner(frames.shape[1], frames.shape[2], size, down, across)
-    return transforms.channels_first(transforms.crop(frames, corner, size))
+    return transforms.cut_square(frames, size, down, across)
 
 
 def load_views(clip: Clip, settings: ClipSettings, *, cache: FrameCache | None = None) -> Tensor:
@@ -147,15 +136,8 @@ def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: flo
         kept = None if key is None else cache.read(key)
         if kept is not None:
             return torch.from_numpy(kept)
-    frames = read_frames(
-        clip.path,
-        partial(segment_frames, wanted=wanted, offset=offset),
-        clip.start,
-        clip.end,
-        convert=partial(transforms.resize_short_side, short_side=settings.short_side, antialias=settings.antialias),
-        frame_range=clip.frame_range,
-        decoder=settings.decoder,
-    )
+    source = VideoFile(clip.path, settings.decoder)
+    frames = settings.resized_frames(source, clip.start, clip.end, clip.frame_range, wanted, offset)
     if cache is not None and key is not None:
         cache.write(key, frames)
     return torch.from_numpy(frames)

@@ -14,21 +14,20 @@ asked for. A container, or a converter with threads, that is left over in a proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Literal
 
 import numpy as np
 
 from sightline.video.selective_decoding import decode_selected
-from sightline.video.timeline import count_frames, count_packets, part_between_frames, part_between_times, remembered
+from sightline.video.timeline import Choose, chosen_frames, count_frames, count_packets, remembered
 from sightline.video.torchcodec_decoding import decode_with_torchcodec
 from sightline.video.video_file import UnreadableClip, explained, open_video
 from sightline.video.wanted_frames import Convert, WantedFrames
 
-__all__ = ["UnreadableClip", "read_frames"]
+__all__ = ["UnreadableClip", "read_frames", "stacked_frames"]
 
-Choose = Callable[[np.ndarray, float], Sequence[int]]
 Decoder = Literal["pyav", "torchcodec"]
 
 
@@ -69,30 +68,22 @@ def read_frames(
         UnreadableClip: Where the file cannot be opened, has no such frames, is cut short, or is damaged.
         ValueError: Where the part is given both in seconds and in frames.
     """
-    if frame_range is not None and (start is not None or end is not None):
-        raise ValueError(f"Expected start and end, or frame_range, got start={start}, end={end} and {frame_range}.")
     name = fspath(path)
     whole = start is None and end is None and frame_range is None
     for count in (count_packets, count_frames):
         timeline = count(name, threads) if whole else remembered(count, name, threads)
-        if frame_range is None:
-            first, stop = part_between_times(timeline, start, end, name)
-        else:
-            first, stop = part_between_frames(timeline, *frame_range, name)
-        chosen = [first + index for index in (choose(*timeline.shown(first, stop)) if callable(choose) else choose)]
-        if not chosen or min(chosen) < first or max(chosen) >= stop:
-            raise UnreadableClip(name, f"expected frames {chosen} to be among {first}..{stop - 1}")
+        chosen, stop = chosen_frames(timeline, choose, start, end, frame_range, name)
         last = stop if every_frame else max(chosen) + 1
         needed = len(timeline.times) if whole else last
         taken = WantedFrames(set(chosen), convert, threads)
         if not every_frame:
             if decoder == "torchcodec" and decode_with_torchcodec(name, timeline, taken):
-                return _stack(taken.frames, chosen, name)
+                return stacked_frames(taken.frames, chosen, name)
             if decode_selected(name, timeline, taken):
-                return _stack(taken.frames, chosen, name)
+                return stacked_frames(taken.frames, chosen, name)
         decoded = _decode_from_the_start(name, needed, whole, taken)
         if decoded == needed:
-            return _stack(taken.frames, chosen, name)
+            return stacked_frames(taken.frames, chosen, name)
     raise UnreadableClip(name, f"expected {needed} frames, {decoded} decoded")
 
 
@@ -109,7 +100,12 @@ def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: Want
     return decoded
 
 
-def _stack(frames: dict[int, np.ndarray], chosen: Sequence[int], path: str) -> np.ndarray:
+def stacked_frames(frames: dict[int, np.ndarray], chosen: Sequence[int], path: str) -> np.ndarray:
+    """Return the chosen ones of these frames, uint8 (T, H, W, 3).
+
+    Raises:
+        UnreadableClip: Where they are not of one size.
+    """
     shapes = {frame.shape for frame in frames.values()}
     if len(shapes) > 1:
         sizes = ", ".join(sorted(f"{width}x{height}" for height, width, _ in shapes))

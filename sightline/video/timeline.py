@@ -77,6 +77,8 @@ class _Packets:
 
 
 Count = Callable[[str, int], Timeline]
+# The indices to read, for the times at which frames begin and the one at which the last of them ends.
+Choose = Callable[[np.ndarray, float], Sequence[int]]
 
 
 def remembered(count: Count, path: str, threads: int) -> Timeline:
@@ -177,6 +179,32 @@ def _entries(packets: _Packets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shown = np.argsort(stamps)
     shown = shown[~is_cut[shown]]
     return stamps[shown], shown, stamps[is_key & ~is_cut & (stamps > latest_before)]
+
+
+def chosen_frames(
+    timeline: Timeline,
+    choose: Choose | Sequence[int],
+    start: float | None,
+    end: float | None,
+    frame_range: tuple[int, int] | None,
+    path: str,
+) -> tuple[list[int], int]:
+    """Return the frames chosen from a part of a video, counted in the whole of it, and the first one behind the part.
+
+    Raises:
+        UnreadableClip: Where the video has no such part or the part no such frames.
+        ValueError: Where the part is given both in seconds and in frames.
+    """
+    if frame_range is None:
+        first, stop = part_between_times(timeline, start, end, path)
+    elif start is None and end is None:
+        first, stop = part_between_frames(timeline, *frame_range, path)
+    else:
+        raise ValueError(f"Expected start and end, or frame_range, got start={start}, end={end} and {frame_range}.")
+    chosen = [first + index for index in (choose(*timeline.shown(first, stop)) if callable(choose) else choose)]
+    if not chosen or min(chosen) < first or max(chosen) >= stop:
+        raise UnreadableClip(path, f"expected frames {chosen} to be among {first}..{stop - 1}")
+    return chosen, stop
 
 
 def part_between_times(timeline: Timeline, start: float | None, end: float | None, path: str) -> tuple[int, int]:

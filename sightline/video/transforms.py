@@ -49,3 +49,9 @@ def crop(clip: Tensor, corner: tuple[int, int], size: int) -> Tensor:
 def channels_first(clip: Tensor) -> Tensor:
     """(T, H, W, 3) -> (3, T, H, W), the layout of models, in memory of its own."""
     return clip.permute(3, 0, 1, 2).contiguous()
+
+
+def cut_square(clip: Tensor, size: int, down: float = 0.5, across: float = 0.5) -> Tensor:
+    """Cut a square at a relative place, see `crop_corner`: (T, H, W, 3) -> (3, T, size, size)."""
+    corner = crop_corner(clip.shape[1], clip.shape[2], size, down, across)
+    return channels_first(crop(clip, corner, size))

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
-
-from sightline.video.timeline import count_packets, remembered
-
 _ROUNDING_S = 1e-6
-
-
-def video_seconds(path: str | PathLike[str]) -> float:
-    """Return how long a video is shown, from its first frame to the end of its last.
-
-    Raises:
-        UnreadableClip: Where the file is no video.
-    """
-    return remembered(count_packets, fspath(path), 1).end
 
 
 def sliding_windows(duration: float, window: float, stride: float) -> list[tuple[float, float]]:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.dataset import ClipDataset
-from sightline.video import clips as clips_module
+from sightline.video import sources
 from sightline.video.clips import Clip, ClipSettings, load_clip
 from sightline.video.frame_cache import FrameCache
 from tests.sightline.video.video_files import write_video
@@ -35,8 +35,8 @@ def cache(tmp_path):
 def reads(monkeypatch):
     """How often a video file was decoded."""
     seen = []
-    original = clips_module.read_frames
-    monkeypatch.setattr(clips_module, "read_frames", lambda *a, **k: seen.append(a[0]) or original(*a, **k))
+    original = sources.read_frames
+    monkeypatch.setattr(sources, "read_frames", lambda *a, **k: seen.append(a[0]) or original(*a, **k))
     return seen
 
 

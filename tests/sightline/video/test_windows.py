@@ -2,9 +2,7 @@
 
 import pytest
 
-from sightline.video.decoding import UnreadableClip
-from sightline.video.windows import sliding_windows, video_seconds
-from tests.sightline.video.video_files import write_video
+from sightline.video.windows import sliding_windows
 
 
 @pytest.mark.parametrize(
@@ -28,9 +26,3 @@ def test_windows_by_hand(duration, window, stride, expected):
 def test_windows_need_lengths(window, stride):
     with pytest.raises(ValueError, match="above 0 seconds"):
         sliding_windows(10, window, stride)
-
-
-def test_seconds_of_a_video(tmp_path):
-    assert video_seconds(write_video(tmp_path / "a.mp4", 40, fps=25)) == pytest.approx(1.6, abs=0.01)
-    with pytest.raises(UnreadableClip, match="cannot be opened"):
-        video_seconds(tmp_path / "none.mp4")
