@@ -43,7 +43,7 @@ from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
-from sightline.commands.predict import predict_command
+from sightline.commands.predict_files import predict_command
 from sightline.report.comparison.compare import compare_runs
 from sightline.run.folder import (
     VARIABLE,

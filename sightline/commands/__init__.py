@@ -1,1 +1,1 @@
-"""The commands of the command line that need no training code."""
+"""The command line: the table of commands, and those that need no training code."""

@@ -103,7 +103,7 @@ print(model.predict(frames)[0].class_name)
 clips = model.clip(frames)[None]
 scores = sightline.score(model, clips, [0])
 print(len(scores), len(sightline.maps(model, clips, sightline.most_relevant(scores, 2))))
-import sightline.commands.predict
+import sightline.commands.predict_files
 assert not set(sys.modules) & {set(TRAINING_ONLY)}
 """
     name, counts = in_a_fresh_process(code, str(exported)).splitlines()

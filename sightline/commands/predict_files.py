@@ -1,23 +1,20 @@
 """``predict --exported``: classes of plain video files from an exported model's folder, without a run or a data set."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
-from sightline.export.model import Device, Model, load
-from sightline.export.prediction import Part, Prediction, check_windows, classify_parts, read_parts
-from sightline.video.sources import VideoFile
-from sightline.video.video_file import UnreadableClip
+# Annotations are not postponed here: to read such, jsonargparse would import what follows, and --help take seconds.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sightline.export.model import Model
+    from sightline.export.prediction import Part, Prediction
 
 
 def predict_command(arguments: Sequence[str]) -> int:
@@ -43,7 +40,7 @@ def predict_files(
     top: int = 5,
     depth: int = 0,
     batch: int = 8,
-    device: Device = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
     """Classify video files with an exported model: a table on a terminal, JSON lines elsewhere.
 
@@ -66,6 +63,9 @@ def predict_files(
     Returns:
         The exit code.
     """
+    from sightline.export.model import load  # not needed for --help
+    from sightline.export.prediction import check_windows, classify_parts
+
     if not video:
         raise ValueError("Expected at least one file with --video, got none.")
     if top < 1:
@@ -85,9 +85,13 @@ def predict_files(
 
 
 def _readable_parts(
-    model: Model, videos: list[str], window: float | None, stride: float | None, failed: list[str]
-) -> Iterator[tuple[Part, Tensor]]:
+    model: "Model", videos: list[str], window: float | None, stride: float | None, failed: list[str]
+) -> "Iterator[tuple[Part, Tensor]]":
     """Read one clip after the other; of a file that cannot be read, say so, note it and leave the rest out."""
+    from sightline.export.prediction import read_parts
+    from sightline.video.sources import VideoFile
+    from sightline.video.video_file import UnreadableClip
+
     for path in videos:
         try:
             yield from read_parts(VideoFile(path), model.preprocessing, window, stride)
@@ -96,7 +100,7 @@ def _readable_parts(
             print(f"error: {error}", file=sys.stderr)
 
 
-def _write_lines(predictions: Iterable[Prediction], top: int, stream: TextIO) -> None:
+def _write_lines(predictions: "Iterable[Prediction]", top: int, stream: TextIO) -> None:
     for found in predictions:
         assert found.start is not None
         assert found.end is not None
@@ -105,7 +109,10 @@ def _write_lines(predictions: Iterable[Prediction], top: int, stream: TextIO) ->
         print(json.dumps(line, ensure_ascii=False), file=stream, flush=True)
 
 
-def _print_table(predictions: Iterable[Prediction], top: int) -> None:
+def _print_table(predictions: "Iterable[Prediction]", top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table()
     table.add_column("video", overflow="fold")
     table.add_column("class")
@@ -118,5 +125,5 @@ def _print_table(predictions: Iterable[Prediction], top: int) -> None:
         Console().print(table)
 
 
-def _best(found: Prediction, top: int) -> list[tuple[str, float]]:
+def _best(found: "Prediction", top: int) -> list[tuple[str, float]]:
     return list(islice(found.probabilities.items(), top))

@@ -1,14 +1,17 @@
 """``predict --exported``: evaluation's pixels, every file, and one line where a file is bad."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import train
 from sightline.backbones import build_backbone
-from sightline.commands import predict as module
-from sightline.commands.predict import predict_command
+from sightline.commands import predict_files as module
+from sightline.commands.predict_files import predict_command
 from sightline.export import export_model, load_exported
 from sightline.pruning import unpruned_plan
 from sightline.types import ModelRecord
@@ -16,6 +19,7 @@ from sightline.video.clips import Clip, ClipSettings, load_clip
 from tests.conftest import TINY_SWIN, randomise
 from tests.sightline.video.video_files import truncate, write_video
 
+ROOT = Path(__file__).resolve().parents[3]
 CLASSES = ("eating", "größere Pause", "texting", "writing", "yawning")
 SAMPLING = {"frames": 4, "size": 32, "short_side": 36, "antialias": True}
 
@@ -147,3 +151,15 @@ def test_help_is_of_the_command_on_files(exported, capsys):
     printed = capsys.readouterr().out
     for word in ("--window", "--stride", "--video", "--depth", "Seconds of a window"):
         assert word in printed
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import contextlib, sys
+from sightline.commands.predict_files import predict_command
+with contextlib.suppress(SystemExit):
+    predict_command(["--help"])
+print({name.partition(".")[0] for name in sys.modules} & {"torch", "pandas", "numpy", "lightning", "rich"})
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
