@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.explain import CellMap, head_maps
 from sightline.export.model import Model
-from sightline.relevance.job import score_batch
+from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.matrix import UNIT
 from sightline.relevance.memory import StackSize
 from sightline.relevance.scores import SCORES
-from sightline.types import ClipBatch, Unit
+from sightline.relevance.scores import score as score_logits
+from sightline.relevance.table import rows_of
+from sightline.types import Unit
 
 Clips = Tensor | NDArray[np.uint8] | Sequence[Tensor]
 """Clips (B, 3, T, H, W), RGB, uint8 or float in [0, 1], or one (3, T, H, W) after the other."""
@@ -58,7 +60,7 @@ def score(
     Raises:
         ValueError: If the clips are not the model's, or labels or names do not fit.
     """
-    backbone = _backbone(model)
+    backbone, reducer = _network(model)
     stacked = _stacked(clips)
     indices = _labels(labels, _class_names(model), backbone.config.num_classes, len(stacked))
     names = _names(sample_ids, "sample_ids", len(stacked))
@@ -70,15 +72,9 @@ def score(
     size, rows = StackSize(), []
     for start in range(0, len(stacked), batch):
         part = slice(start, start + batch)
-        some = ClipBatch(
-            clip=stacked[part],
-            label=indices[part],
-            sample_id=names[part],
-            group=of_group[part],
-            seed=[],
-            unreadable=[],
-        )
-        rows.append(score_batch(backbone, some, wanted, size)[0])
+        logits = ablated_logits(backbone, stacked[part].to(_device(backbone)), wanted, stack=size, reducer=reducer)
+        scores = score_logits(logits.base, logits.units, indices[part])
+        rows.append(rows_of(scores, wanted, names[part], indices[part].tolist(), of_group[part]))
     return pa.concat_tables(rows).to_pandas().astype({"head": "Int64"})
 
 
@@ -117,17 +113,22 @@ def maps(model: Model | Backbone, clips: Clips, heads: Sequence[Unit] | None = N
     Raises:
         ValueError: If the clips are not the model's, or it has no such head.
     """
-    backbone = _backbone(model)
+    backbone, reducer = _network(model)
     wanted = backbone.units("heads") if heads is None else list(heads)
-    return head_maps(backbone, _stacked(clips).to(next(backbone.parameters()).device), wanted)
+    return head_maps(backbone, _stacked(clips).to(_device(backbone)), wanted, reducer)
 
 
-def _backbone(model: Model | Backbone) -> Backbone:
+def _network(model: Model | Backbone) -> tuple[Backbone, Reducer | None]:
+    """Return the network, and the token reduction that it runs with."""
     if isinstance(model, Backbone):
-        return model
+        return model, None
     if isinstance(model, Model):
-        return model.backbone
+        return model.backbone, model.reducer
     raise ValueError(f"Expected what sightline.load returns, or a backbone, got {type(model).__name__}.")
+
+
+def _device(backbone: Backbone) -> torch.device:
+    return next(backbone.parameters()).device
 
 
 def _class_names(model: Model | Backbone) -> tuple[str, ...]:

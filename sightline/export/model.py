@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.export.depth import layers_to_skip
 from sightline.export.prediction import Prediction, check_windows, classify_parts, read_parts
 from sightline.export.reading import DESCRIPTION, ExportError, load_exported, read_description
@@ -30,6 +30,7 @@ class Model:
         folder: The folder that it was read from.
         description: All that the folder's ``model.json`` says, e.g. ``description["provenance"]``.
         backbone: The network, in evaluation mode.
+        reducer: The token reduction that the network runs with; None for all tokens.
         classes: Names of the classes, in the order of the network's outputs.
         preprocessing: How a video becomes a clip.
     """
@@ -41,12 +42,14 @@ class Model:
         backbone: Backbone,
         classes: tuple[str, ...],
         preprocessing: Preprocessing,
+        reducer: Reducer | None = None,
     ) -> None:
         self.folder = folder
         self.description = description
         self.backbone = backbone
         self.classes = classes
         self.preprocessing = preprocessing
+        self.reducer = reducer
 
     @property
     def plan_id(self) -> str:
@@ -73,7 +76,7 @@ class Model:
         Args:
             clips: (B, 3, T, H, W), RGB, uint8 or float in [0, 1], as `clip` makes them.
         """
-        return self.backbone(clips.to(self.device)).cpu().double().softmax(dim=-1)
+        return self.backbone(clips.to(self.device), reducer=self.reducer).cpu().double().softmax(dim=-1)
 
     def clip(
         self, video: Video, start: float | None = None, end: float | None = None, *, fps: float | None = None

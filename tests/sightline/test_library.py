@@ -19,6 +19,7 @@ from sightline.export import export_model
 from sightline.pruning import PruningPlan
 from sightline.relevance.heads import extreme_heads
 from sightline.relevance.scores import score as scores_of
+from sightline.tokens import TokenReduction
 from sightline.types import ModelRecord, Unit
 from tests.conftest import TINY_SWIN, randomise
 
@@ -135,6 +136,24 @@ def slowly(backbone, clips, labels):
             gate = torch.tensor([float(head != unit.head) for head in heads])
             ablated.append(backbone(clips, gates={(unit.layer, unit.site): gate}))
     return units, scores_of(base, torch.stack(ablated), torch.tensor(labels))
+
+
+def test_a_model_with_a_token_reduction_is_scored_and_shown_with_it(model, clips):
+    reducer = TokenReduction.of("random", {"kept": 0.5}).build()
+    backbone = randomise(build_backbone("vit_demo", 5, {"frames": 4, "size": 32, "width": 24, "depth": 3, "heads": 3}))
+    reduced = sightline.Model(model.folder, model.description, backbone, CLASSES, model.preprocessing, reducer)
+    with torch.no_grad():
+        logits = backbone(clips, reducer=reducer)
+        ablated = backbone(clips, reducer=reducer, skip=(1,))
+    assert torch.allclose(reduced.classify(clips), logits.double().softmax(-1))
+    assert not torch.allclose(logits, backbone(clips), atol=1e-3)
+    scores = sightline.score(reduced, clips, [0, 1, 2], units="layers")
+    expected = scores_of(logits, ablated[None], torch.tensor([0, 1, 2]))
+    assert scores.loc[scores["layer"] == 1, "r"].tolist() == pytest.approx(expected.r[0].tolist(), abs=1e-5)
+    head = backbone.units("heads")[-1]
+    found = sightline.maps(reduced, clips, [head])[head].values
+    assert torch.equal(found, head_maps(backbone, clips, [head], reducer)[head].values)
+    assert (found == 0).float().mean() >= 0.4  # half of the tokens are gone
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8])
