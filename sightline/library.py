@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.backbones import Backbone, Reducer
 from sightline.explain import CellMap, head_maps
-from sightline.export.model import Model
+from sightline.export.model import Clips, Model, stacked_clips
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.matrix import UNIT
 from sightline.relevance.memory import StackSize
@@ -25,9 +23,6 @@ from sightline.relevance.scores import SCORES
 from sightline.relevance.scores import score as score_logits
 from sightline.relevance.table import rows_of
 from sightline.types import Unit
-
-Clips = Tensor | NDArray[np.uint8] | Sequence[Tensor]
-"""Clips (B, 3, T, H, W), RGB, uint8 or float in [0, 1], or one (3, T, H, W) after the other."""
 
 
 def score(
@@ -61,7 +56,7 @@ def score(
         ValueError: If the clips are not the model's, or labels or names do not fit.
     """
     backbone, reducer = _network(model)
-    stacked = _stacked(clips)
+    stacked = stacked_clips(clips)
     indices = _labels(labels, _class_names(model), backbone.config.num_classes, len(stacked))
     names = _names(sample_ids, "sample_ids", len(stacked))
     of_group = names if groups is None else _names(groups, "groups", len(stacked), different=False)
@@ -115,7 +110,7 @@ def maps(model: Model | Backbone, clips: Clips, heads: Sequence[Unit] | None = N
     """
     backbone, reducer = _network(model)
     wanted = backbone.units("heads") if heads is None else list(heads)
-    return head_maps(backbone, _stacked(clips).to(_device(backbone)), wanted, reducer)
+    return head_maps(backbone, stacked_clips(clips).to(_device(backbone)), wanted, reducer)
 
 
 def _network(model: Model | Backbone) -> tuple[Backbone, Reducer | None]:
@@ -133,17 +128,6 @@ def _device(backbone: Backbone) -> torch.device:
 
 def _class_names(model: Model | Backbone) -> tuple[str, ...]:
     return model.classes if isinstance(model, Model) else model.record.class_names
-
-
-def _stacked(clips: Clips) -> Tensor:
-    """Return clips as one tensor (B, 3, T, H, W)."""
-    if isinstance(clips, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(clips))
-    if isinstance(clips, Tensor):
-        return clips
-    if not clips or any(clip.shape != clips[0].shape for clip in clips):
-        raise ValueError(f"Expected clips of one shape, got {[tuple(clip.shape) for clip in clips]}.")
-    return torch.stack(list(clips))
 
 
 def _labels(labels: Sequence[int | str] | Tensor, names: tuple[str, ...], classes: int, clips: int) -> Tensor:

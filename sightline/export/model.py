@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.backbones import Backbone, Reducer
@@ -21,6 +23,8 @@ from sightline.video.sources import FrameSource, Image, as_source
 Device = Literal["auto", "cpu", "cuda"]
 Video = FrameSource | str | PathLike[str] | Image | Iterable[Image]
 """A path, frames that are decoded already, or another source of frames."""
+Clips = Tensor | NDArray[np.uint8] | Sequence[Tensor]
+"""Clips (B, 3, T, H, W), RGB, uint8 or float in [0, 1], or one (3, T, H, W) after the other."""
 
 
 class Model:
@@ -70,13 +74,16 @@ class Model:
         return f"Model({str(self.folder)!r}, {len(self.classes)} classes, clips of {self.input_spec}, on {self.device})"
 
     @torch.no_grad()
-    def classify(self, clips: Tensor) -> Tensor:
+    def classify(self, clips: Clips) -> Tensor:
         """Return the probabilities of the classes, float64 (B, classes) on the CPU.
 
         Args:
-            clips: (B, 3, T, H, W), RGB, uint8 or float in [0, 1], as `clip` makes them.
+            clips: (B, 3, T, H, W), RGB, uint8 or float in [0, 1], or a list of clips as `clip` makes them.
+
+        Raises:
+            ValueError: If the clips are not of the size that the model takes.
         """
-        return self.backbone(clips.to(self.device), reducer=self.reducer).cpu().double().softmax(dim=-1)
+        return self.backbone(stacked_clips(clips).to(self.device), reducer=self.reducer).cpu().double().softmax(dim=-1)
 
     def clip(
         self, video: Video, start: float | None = None, end: float | None = None, *, fps: float | None = None
@@ -152,6 +159,21 @@ def load(folder: str | PathLike[str], *, device: Device = "auto", depth: int = 0
     if left_out:
         backbone = backbone.without(left_out)
     return Model(path, description, backbone.to(chosen), classes, preprocessing)
+
+
+def stacked_clips(clips: Clips) -> Tensor:
+    """Return clips as one tensor (B, 3, T, H, W).
+
+    Raises:
+        ValueError: If there is none, or they are of several shapes.
+    """
+    if isinstance(clips, Tensor):
+        return clips
+    if isinstance(clips, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(clips))
+    if not clips or any(clip.shape != clips[0].shape for clip in clips):
+        raise ValueError(f"Expected clips of one shape, got {[tuple(clip.shape) for clip in clips]}.")
+    return torch.stack(list(clips))
 
 
 def _check_folder(path: Path) -> None:

@@ -112,10 +112,11 @@ def test_frames_of_a_camera_with_the_times_at_which_they_were_taken(model):
 
 
 def test_clips_are_classified(model, video):
-    clips = torch.stack([model.clip(video), model.clip(video, 0.4, 1.2)])
-    found = model.classify(clips)
-    assert found.dtype == torch.float64
-    assert torch.allclose(found, torch.stack([by_hand(model, video), by_hand(model, video, 0.4, 1.2)]), atol=1e-6)
+    clips = [model.clip(video), model.clip(video, 0.4, 1.2)]
+    for given in (clips, torch.stack(clips), torch.stack(clips).numpy()):
+        found = model.classify(given)
+        assert found.dtype == torch.float64
+        assert torch.allclose(found, torch.stack([by_hand(model, video), by_hand(model, video, 0.4, 1.2)]), atol=1e-6)
 
 
 def test_depth_leaves_out_the_least_relevant_layers(run, model, video):
