@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sightline
-from sightline.export import export_model
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan
 from sightline.types import ModelRecord
 from tests.conftest import TINY_SWIN, randomise

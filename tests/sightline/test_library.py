@@ -15,7 +15,7 @@ import torch
 import sightline
 from sightline.backbones import build_backbone
 from sightline.explain import head_maps
-from sightline.export import export_model
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan
 from sightline.relevance.heads import extreme_heads
 from sightline.relevance.scores import score as scores_of

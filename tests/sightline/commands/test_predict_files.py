@@ -12,7 +12,8 @@ import train
 from sightline.backbones import build_backbone
 from sightline.commands import predict_files as module
 from sightline.commands.predict_files import predict_command
-from sightline.export import export_model, load_exported
+from sightline.export.reading import load_exported
+from sightline.export.writing import export_model
 from sightline.pruning import unpruned_plan
 from sightline.types import ModelRecord
 from sightline.video.clips import Clip, ClipSettings, load_clip

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sightline.backbones import build_backbone
-from sightline.export import export_model, load_exported
 from sightline.export.model import load
 from sightline.export.prediction import Part, Prediction, classify_parts
-from sightline.export.reading import ExportError
+from sightline.export.reading import ExportError, load_exported
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan, unpruned_plan
 from sightline.types import InputSpec, ModelRecord
 from sightline.video.clips import Clip, ClipSettings, load_clip
