@@ -17,16 +17,18 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sightline.relevance.precision import Precision
-from sightline.relevance.scores import Scores
 from sightline.run.atomic import write_json
 from sightline.types import Unit
+
+if TYPE_CHECKING:  # who only reads a table needs no PyTorch
+    from sightline.relevance.precision import Precision
+    from sightline.relevance.scores import Scores
 
 KINDS = ("heads", "layers")
 FORMAT_VERSION = 1

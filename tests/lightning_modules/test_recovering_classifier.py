@@ -7,7 +7,7 @@ import torch
 from lightning_modules import RecoveringClassifier
 from lightning_modules.recovering_classifier import distillation_loss, load_teacher
 from sightline.backbones import build_backbone
-from sightline.export import export_model
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan
 from tests.conftest import TINY_SWIN, randomise
 from tests.lightning_modules.test_video_classifier import batch_of, make_trainer

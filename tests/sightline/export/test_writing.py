@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 
 from sightline.backbones import build_backbone
-from sightline.export import ExportError, export_model, load_exported, read_description
+from sightline.export.reading import ExportError, load_exported, read_description
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan, unpruned_plan
 from sightline.run import whole_folder as folders
 from sightline.types import ModelRecord, Unit
