@@ -27,7 +27,7 @@ def build_parser(name: str) -> ArgumentParser:
         "--tokens",
         type=str | None,
         default=None,
-        help="a token reduction, also to be counted; its options follow: --tokens random --tokens.kept 0.7",
+        help="a token reduction, counted and timed on a clip of noise; with options: --tokens random --tokens.kept 0.7",
     )
     add("--frames", type=PositiveInt | None, default=None, help="frames per clip; the backbone's own if not given")
     add("--size", type=PositiveInt | None, default=None, help="height and width in pixels; likewise")

@@ -35,7 +35,7 @@ class TokenReduction:
         """
         if name not in REDUCERS:
             raise ValueError(f"Unknown token reduction {name!r}; known are {', '.join(REDUCERS)}.")
-        defaults = default_options(name)
+        defaults = _defaults(name)
         given = {}
         for key, value in (options or {}).items():
             if key not in defaults:
@@ -51,7 +51,7 @@ class TokenReduction:
         Raises:
             ValueError: If the name or an option is unknown, or a word is not of the option's kind.
         """
-        defaults = default_options(cls.of(name).name)
+        defaults = _defaults(cls.of(name).name)
         return cls.of(
             name, {key: _read(text, defaults.get(key, text), f"{name}.{key}") for key, text in options.items()}
         )
@@ -85,7 +85,7 @@ class TokenReduction:
         return cls.of(values["name"], options)
 
 
-def default_options(name: str) -> dict[str, Value]:
+def _defaults(name: str) -> dict[str, Any]:
     """Return the options of a registered reducer with their default values."""
     return {field.name: field.default for field in dataclasses.fields(REDUCERS[name])}
 

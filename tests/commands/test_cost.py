@@ -45,6 +45,42 @@ def test_it_prints_a_table_with_latency(capsys, monkeypatch):
     assert "…" not in printed
 
 
+def vit_demo_macs(patches: int, classes: int) -> int:
+    """Closed form for vit_demo, 8x64x64, where some patches go on: multiply-adds, and 5 per element of LayerNorms."""
+    d = 64
+    embedding = 4 * 8 * 8 * d * 3 * 2 * 8 * 8  # every patch of 2x8x8 pixels is embedded before any is dropped
+    layer = 2 * 5 * patches * d + (3 + 1 + 8) * patches * d * d + 2 * patches * patches * d
+    return embedding + 6 * layer + 5 * d + d * classes  # the mean of the patches is normalised and classified
+
+
+def test_tokens_are_counted_beside_the_whole_model(capsys):
+    command = ("cost", "--backbone", "vit_demo", "--num_classes", "7", "--json")
+    assert code_of(*command) == 0
+    full = json.loads(capsys.readouterr().out)
+    assert full["macs"] == vit_demo_macs(256, 7)
+    assert code_of(*command, "--tokens", "random", "--tokens.kept", "0.25", "--tokens.seed=3") == 0
+    fewer = json.loads(capsys.readouterr().out)
+    assert fewer["tokens"] == "random_kept0.25_seed3"
+    assert fewer["macs"] == vit_demo_macs(64, 7)
+    assert fewer["params"] == full["params"]
+    assert fewer["macs_change_pct"] == pytest.approx(percent_change(fewer["macs"], full["macs"]))
+
+
+def test_tokens_and_layers_are_told_and_timed_together(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    arguments = ("--backbone", "vit_demo", "--num_classes", "7", "--remove", "1", "--tokens", "random")
+    timing = ("--latency", "--repeats", "1", "--warmup", "0")
+    assert code_of("cost", *arguments, "--tokens.kept", "0.5", *timing) == 0
+    printed = capsys.readouterr().out
+    for word in ("full ", "without 1 ", "without 1, random"):
+        assert word in printed
+    assert code_of("cost", *arguments, "--tokens.layer", "2", *timing, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["tokens"] == "random_layer2"
+    assert row["macs"] < count_cost(build_backbone("vit_demo", 7).without([1])).macs
+    assert row["latency_ms_b1"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -13,6 +13,7 @@ from sightline.export import latency
 from sightline.export.counting import count_cost, percent_change
 from sightline.export.latency import compare_latency, measure_latency
 from sightline.export.peak_memory import peak_memory
+from sightline.tokens import KeepRandom
 from sightline.types import InputSpec, Unit
 
 # The layers that the published experiment removes from Video Swin-S at depth 6.
@@ -157,6 +158,23 @@ def test_models_take_turns_and_warm_up_is_not_timed(monkeypatch):
     assert timing["b"].median_ms == 5.5
     assert timing["a"].iqr_ms == 3.5  # quartiles 3.75 and 7.25
     assert timing["a"].clips_per_s == pytest.approx(4000 / 5.5)
+
+
+def test_a_model_is_timed_with_its_reducer(monkeypatch):
+    whole, fewer = build_backbone("vit_demo", 7), build_backbone("vit_demo", 7)
+    lengths = []
+    monkeypatch.setattr(latency, "_forward_ms", lambda run, clips: run(clips) is None or 1.0)
+    for model in (whole, fewer):
+        model.layer_modules()[0].norm1.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+    compare_latency({"whole": whole, "fewer": fewer}, repeats=1, warmup=0, reducers={"fewer": KeepRandom(0.25)})
+    assert lengths == [256, 64]
+    measure_latency(fewer, repeats=1, warmup=0, reducer=KeepRandom(0.5))
+    assert lengths[2:] == [128]
+
+
+def test_fewer_tokens_take_less_memory():
+    model = build_backbone("vit_demo", 7, {"patch": [2, 4, 4]})  # so many tokens that the layers need the most
+    assert peak_memory(model, 4, KeepRandom(0.25)) < peak_memory(model, 4)
 
 
 def test_compiled_models_are_timed_after_a_warm_up(monkeypatch):
