@@ -9,6 +9,7 @@ import yaml
 import train
 from callbacks import SideBySideGallery, TransferGallery
 from callbacks.commands import training
+from callbacks.commands.data import OTHER_SECTIONS
 from callbacks.galleries.transfer import class_mapping
 from callbacks.run_trainer import Split
 from sightline.backbones import build_backbone
@@ -38,6 +39,12 @@ def test_print_config_round_trips(tiny_config, tmp_path, capsys):
     first = printed(tiny_config)
     (tmp_path / "printed.yaml").write_text(first)
     assert printed(tmp_path / "printed.yaml") == first
+
+
+def test_commands_on_data_know_every_section_of_a_configuration(tiny_config, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["fit", "--config", str(tiny_config), "--print_config"])
+    assert set(yaml.safe_load(capsys.readouterr().out)) == {"data", "run", *OTHER_SECTIONS}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
