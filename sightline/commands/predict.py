@@ -13,4 +13,4 @@ def run(name: str, arguments: list[str]) -> int | None:
     chooser.add_argument("--exported")
     if chooser.parse_known_args(arguments)[0].exported is None:
         return load_function(TRAINING, name)(name, arguments)
-    return load_function("callbacks.predict_files:predict_command", name)(arguments)
+    return load_function("sightline.commands.predict_files:run", name)(name, arguments)

@@ -1,7 +1,6 @@
 """The table of commands, how each is started, and what it imports."""
 
 import ast
-import json
 import os
 import resource
 import subprocess
@@ -13,26 +12,11 @@ import pytest
 import train
 from sightline.commands import main, registry
 from sightline.commands.registry import COMMANDS, load_function
-from tests.commands.calling import error_of
+from tests.commands.calling import error_of, imported_by
 from tests.sightline.report.comparison.example_runs import make_run
 from tests.sightline.report.comparison.test_comparison import full, row, write_run
 
 ROOT = Path(train.__file__).parent
-HEAVY = {"torch", "torchvision", "timm", "lightning", "wandb", "pandas", "matplotlib"}
-
-
-def imported_by(*arguments: str) -> set[str]:
-    """The heavy packages that a command imports, in a process of its own."""
-    code = (
-        "import json, sys\nfrom sightline.commands.main import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "print(json.dumps(sorted(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
 
 
 def test_the_list_of_commands_starts_at_once():
@@ -54,13 +38,13 @@ def test_every_command_explains_itself(name: str, capsys):
     assert COMMANDS[name].summary.partition(" (")[0].partition(", or ")[0] in printed
 
 
-@pytest.mark.parametrize("arguments", [["report"], ["compare"], ["cost"]])
+@pytest.mark.parametrize("arguments", [["report"], ["compare"], ["cost"], ["predict", "--exported", "x"]])
 def test_help_of_a_light_command_imports_nothing_heavy(arguments: list[str]):
     assert imported_by(*arguments, "--help") == set()
 
 
 def test_light_commands_import_what_they_need(tmp_path: Path):
-    assert imported_by("report", "--run", str(make_run(tmp_path / "run"))) == {"pandas", "matplotlib"}
+    assert imported_by("report", "--run", str(make_run(tmp_path / "run"))) == {"pandas", "matplotlib", "plotly"}
     models = [full([1, 1, 1, 1]), row("relevance", "r", "lowest", (1,), [1, 1, 0, 1])]
     tested = write_run(tmp_path / "tested", models)
     assert imported_by("compare", "--runs", str(tested), "--out", str(tmp_path / "out")) == {"pandas", "matplotlib"}
