@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pandas as pd
@@ -13,6 +15,7 @@ from callbacks.analysis import Analysis, Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.logging_results import log_to_wandb
 from sightline.backbones import Backbone
+from sightline.backbones.fingerprint import weights_sha256
 from sightline.explain.methods import head_maps as maps
 from sightline.explain.metrics.pointing_job import point_split
 from sightline.relevance.heads import default_ends
@@ -78,14 +81,20 @@ class PointingGame(Analysis):
             if context.ranks.rank == 0:
                 print(f"{unknown} The pointing game is left out (docs/pointing.md says how to give boxes).")
             return
+        clips = context.data.clips(context.split)
         path = point_split(
-            truths.places,
-            lambda places: context.batches(context.split, places, self.batch_size),
+            [clips[place].sample_id for place in truths.places],
+            lambda at: context.batches(context.split, [truths.places[i] for i in at], self.batch_size),
             truths.of,
             partial(head_maps, context.backbone),
             context.folder / "attention" / f"pointing_{context.split}.parquet",
             context.ranks,
             self.tolerance,
+            {
+                "weights_sha256": weights_sha256(context.backbone),
+                "data_sha256": context.data.data_hash(context.split),
+                "boxes_sha256": None if self.boxes is None else sha256(Path(self.boxes).read_bytes()).hexdigest(),
+            },
         )
         context.ranks.together(lambda: self._summarise(context, pd.read_parquet(path)), only_first=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sightline.explain import write_mp4
 from sightline.report.figures.attention import Frames, Panel, side_by_side, strip_figure
 from sightline.report.figures.style import styled
 from sightline.run.atomic import replacing, write_json
+from sightline.run.unfinished import final_name
 
 INDEX = "index.json"
 _PER_SECOND = 4.0  # frames of a video: the few that the model sees, slowly enough to follow
@@ -67,11 +67,6 @@ def update_index(folder: Path, captions: Mapping[str, str], endings: tuple[str, 
     earlier = json.loads(index.read_text()) if index.exists() else {}
     kept = {file: text for file, text in earlier.items() if not file.endswith(endings)}
     for path in folder.iterdir():
-        if _whole_name(path.name).endswith(endings) and path.name not in captions:
+        if final_name(path.name).endswith(endings) and path.name not in captions:
             path.unlink()
     write_json(index, {**captions, **kept})
-
-
-def _whole_name(name: str) -> str:
-    """Return what a half-written file, as `replacing` names it, was to be called; other names as they are."""
-    return re.sub(r"^\.(.*)\.\d+\.tmp(\.\w+)$", r"\1\2", name)

@@ -217,7 +217,6 @@ def test_another_process_draws_its_share_alone(context, runs, drawn):
     alone = [name for name, _, _ in drawn]
     drawn.clear()
     # Rank 1 of 2 draws its share; what rank 0 would do afterwards is not its business.
-    (context.folder / "attention/.gallery.parts").mkdir()
     SideBySideGallery(str(runs / "timesformer")).analyse(replace(context, ranks=Ranks(1, 2)))
     assert [name for name, _, _ in drawn] == alone[1::2]
     assert (context.folder / "tables/side_by_side.csv").read_text() == table

@@ -10,6 +10,7 @@ from sightline.relevance import job
 from sightline.relevance.memory import StackSize
 from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
 from sightline.run.ranks import Ranks
+from sightline.run.sharing import work_through
 
 NAMES = [f"clip{i}" for i in range(7)]
 BAD = "clip4"
@@ -54,9 +55,8 @@ def run(tmp_path, backbone, split, ranks=None, kind="heads", **options) -> pd.Da
 
 
 def score(backbone, table, split, places, ranks=None) -> None:
-    units = backbone.units("heads")
-    batches = split.batches(places)
-    job.score_samples(backbone, table, units, batches, len(places), ranks or Ranks(), StackSize(), 0, "Ablating")
+    work = job.score_work(backbone, backbone.units("heads"), StackSize())
+    work_through(table.parts, split.batches(places), work, len(places), ranks or Ranks(), seconds_per_part=0)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, tiny_swin, expected, 
 def test_a_part_that_was_being_written_is_not_taken_for_whole(tmp_path, tiny_swin, expected):
     table = make_table(tmp_path)
     table.begin()
-    (table.parts / "half.parquet.partial").write_bytes(b"PAR1 and then nothing")
+    (table.parts.folder / ".half.partial-host-1_0.parquet").write_bytes(b"PAR1 and then nothing")
     assert_same(run(tmp_path, tiny_swin, Split()), expected)
 
 
@@ -188,7 +188,7 @@ def test_missing_samples_are_not_passed_over(tmp_path, tiny_swin):
     table = make_table(tmp_path)
     table.begin()
     score(tiny_swin, table, Split(), [0, 1])
-    with pytest.raises(RuntimeError, match="5 of 7 samples have no scores"):
+    with pytest.raises(RuntimeError, match=r"5 of 7 samples have no results yet, e\.g\. clip2"):
         table.finish(NAMES, {})
 
 
