@@ -33,7 +33,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
-from callbacks.analysis import run_checkpoint
 from callbacks.preview import preview
 from callbacks.report import report, report_command
 from callbacks.run_trainer import DEFAULT_ANALYSES, RunTrainer
@@ -43,8 +42,10 @@ from datamodules.bad_clips import TooManyBadClipsError
 from datamodules.data_check import check_data
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
+from sightline.checkpoints.trained import trained_checkpoint
 from sightline.commands.predict_files import predict_command
 from sightline.report.comparison.compare import compare_runs
+from sightline.run.atomic import write_text
 from sightline.run.folder import (
     VARIABLE,
     claim_run_folder,
@@ -54,9 +55,10 @@ from sightline.run.folder import (
     keep_curves,
     launched_rank,
 )
+from sightline.run.paths import RunFolder
 from sightline.run.provenance import record_command
 
-# Commands that need neither a model nor a trainer: functions of the data, a folder for results, and their options.
+# Commands that need neither a model nor a trainer: functions of the data, and which of a run's folders results go to.
 DATA_COMMANDS: dict[str, tuple[Callable[..., int | None], str]] = {
     "check-data": (check_data, "tables"),
     "preview": (preview, "figures"),
@@ -132,7 +134,7 @@ class RunCLI(LightningCLI):
         function, kind = DATA_COMMANDS[name]
         config = self.config[name]
         data = self._parser(name).instantiate(config).data
-        folder = Path(config.run) / kind if config.run else Path()
+        folder = getattr(RunFolder(Path(config.run)), kind) if config.run else Path()
         options = {key: config[key] for key in inspect.signature(function).parameters if key not in _GIVEN}
         try:
             return int(bool(function(data, folder=folder, **options)))
@@ -153,7 +155,7 @@ class RunCLI(LightningCLI):
             # Resuming a run goes on in its folder, where its best weights so far are.
             if origin is not None and is_run_folder(origin) and config.run in (None, str(origin)):
                 self.folder = origin
-                keep_curves(origin / "tables" / "metrics.csv")
+                keep_curves(RunFolder(origin))
             return
         if config.run is not None:
             self.folder = Path(config.run)
@@ -164,7 +166,7 @@ class RunCLI(LightningCLI):
                 raise ValueError(
                     f"{self.subcommand} needs trained weights: pass --run with a run's folder, or --ckpt_path."
                 )
-            self.config[self.subcommand].ckpt_path = run_checkpoint(self.folder)
+            self.config[self.subcommand].ckpt_path = str(trained_checkpoint(RunFolder(self.folder)))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Give the trainer the run's folder, its loggers and safe reading of checkpoints."""
@@ -183,7 +185,8 @@ class RunCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder)
         if init.get("logger") is None and not quick:
             # A CSVLogger begins its file anew, so only a fit has one: later commands keep the curves.
-            curves = CSVLogger(str(self.folder), name="tables", version="") if self.subcommand == "fit" else None
+            tables = str(RunFolder(self.folder).tables)
+            curves = CSVLogger(tables, name="", version="") if self.subcommand == "fit" else None
             chosen = (curves, wandb_logger(config.wandb, self.folder))
             kwargs["logger"] = [logger for logger in chosen if logger is not None] or False
         if init.get("enable_progress_bar") is None:
@@ -205,7 +208,7 @@ class RunCLI(LightningCLI):
         for key in ("split", "overwrite", "sampling", "race"):
             config.pop(key, None)
         text = parser.dump(config, skip_unset=False, skip_validation=True)
-        (folder / "config.yaml").write_text(text)
+        write_text(RunFolder(folder).config, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -63,7 +63,7 @@ class GradientScreening(Analysis):
         clips = context.data.clips(context.split)
         chosen = torch.linspace(0, len(clips) - 1, min(self.exact_samples, len(clips))).round().int().tolist()
         compared = {clips[place].sample_id for place in chosen}
-        path = context.folder / "tables" / f"screening_{context.split}.csv"
+        path = context.run.table(f"screening_{context.split}")
         made_from = {
             "weights_sha256": weights_sha256(context.backbone),
             "data_sha256": context.data.data_hash(context.split),

@@ -87,7 +87,7 @@ class PointingGame(Analysis):
             lambda at: context.batches(context.split, [truths.places[i] for i in at], self.batch_size),
             truths.of,
             partial(head_maps, context.backbone),
-            context.folder / "attention" / f"pointing_{context.split}.parquet",
+            context.run.pointing(context.split),
             context.ranks,
             self.tolerance,
             {
@@ -106,13 +106,13 @@ class PointingGame(Analysis):
                 "No relevance of all heads on all clips to compare with. Score them: train.py ablate --sampling full."
             )
         else:
-            relevance = read_scores(context.folder / "relevance" / split, "heads")
+            relevance = read_scores(context.run.relevance(split).path, "heads")
             ends = default_ends(context.backbone.family, relevance["layer"].nunique())
             early = ends if self.early_layers is None else self.early_layers
             deep = ends if self.deep_layers is None else self.deep_layers
             summary = pointing_summary(rows, relevance, early, deep, self.score)
             tables["summary"] = summary.assign(relevance_split=split)
-        paths = write_pointing_tables(tables, context.folder / "tables", context.split)
+        paths = write_pointing_tables(tables, context.run.tables, context.split)
         log_to_wandb(context.loggers, {f"pointing_{context.split}/{name}": frame for name, frame in tables.items()})
         for line in summary_lines(tables["summary"]) if "summary" in tables else []:
             print(line)
@@ -124,7 +124,7 @@ class PointingGame(Analysis):
 def _scored_split(context: Context) -> str | None:
     """Return which split's relevance to compare with: that of the same clips, else of the training clips."""
     for split in (context.split, "train"):
-        entry = read_manifest(context.folder / "relevance" / split)["tables"].get("heads")
+        entry = read_manifest(context.run.relevance(split).path)["tables"].get("heads")
         if entry is not None and entry.get("race") is None:
             return split
     return None

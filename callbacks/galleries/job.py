@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from callbacks.analysis import Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.galleries.clips import file_stems
-from callbacks.galleries.files import INDEX, update_index
+from callbacks.galleries.files import update_captions
 from callbacks.logging_results import log_to_wandb
 from sightline.explain.drawing.blurring import blur_boxes
 from sightline.report.figures.attention import Frames
@@ -98,7 +98,7 @@ class GalleryJob:
         every = context.data.clips(context.split)
         self._names = [every[place].sample_id for place in self._places]
         self.stems = dict(zip(self._names, file_stems(self._names), strict=True))
-        self.folder = context.folder / "attention"
+        self.folder = context.run.attention
         self._endings = tuple(f"_{kind}.{ending}" for kind in kinds for ending in ("png", "mp4"))
         self._truths = ClipTruths(context, boxes) if blur_heads else None
         if self._truths is not None and not self._truths.places:
@@ -121,7 +121,7 @@ class GalleryJob:
             return BatchResult(pa.table([list(drawn), content], schema=_SCHEMA))
 
         # What an interrupted gallery drew may have been drawn with other options.
-        store = PartStore.beside(self.folder / INDEX, _SCHEMA, made_from=None)
+        store = PartStore.beside(self._context.run.captions, _SCHEMA, made_from=None)
         share_result(
             store,
             self._names,
@@ -137,12 +137,12 @@ class GalleryJob:
         drawn = in_order(rows, _SCHEMA, self._names)
         made = [json.loads(content) for content in drawn["content"]]
         captions = {file: text for entry in made for file, text in entry["captions"].items()}
-        update_index(self.folder, captions, self._endings)
+        update_captions(self._context.run, captions, self._endings)
         if not made:
             print("Drew no attention: none of the clips could be shown.")
             return
         table = pd.DataFrame([row for entry in made for row in entry["rows"]])
-        path = self._context.folder / "tables" / f"{self._table}.csv"
+        path = self._context.run.table(self._table)
         with replacing(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
         self._log(table, captions)

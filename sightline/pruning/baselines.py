@@ -34,11 +34,11 @@ from sightline.backbones import Backbone, run_steps
 from sightline.relevance.precision import forward_precision
 from sightline.run.atomic import write_json
 from sightline.run.parts import PartStore, in_order
+from sightline.run.paths import RelevanceFolder
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import Batches, BatchResult, share_result
 from sightline.types import ClipBatch, LayerInfo
 
-FILE = "baselines.json"
 FORMAT_VERSION = 1
 FROM_DATA = ("block_influence", "gradient")
 
@@ -129,7 +129,7 @@ def score_baselines(
     """
     ranks = ranks or Ranks()
     made_from = {"format_version": FORMAT_VERSION, "weights_sha256": weights_sha256, "data_sha256": data_sha256}
-    path = Path(folder) / FILE
+    path = RelevanceFolder(folder).baselines
 
     def is_there() -> bool:
         return path.is_file() and made_from.items() <= json.loads(path.read_text()).items()

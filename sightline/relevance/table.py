@@ -23,6 +23,7 @@ from sightline.relevance.precision import Precision
 from sightline.relevance.scores import Scores
 from sightline.run.atomic import replacing, write_json
 from sightline.run.parts import PartStore
+from sightline.run.paths import RelevanceFolder
 from sightline.types import Unit
 
 KINDS = ("heads", "layers")
@@ -80,8 +81,8 @@ class ScoreTable:
             raise ValueError(f"A score table is of heads or of layers, got {settings.kind!r}.")
         self.folder = Path(folder)
         self.settings = settings
-        self.path = self.folder / f"{settings.kind}.parquet"
-        self.parts = PartStore(self.folder / f"{settings.kind}.parts", SCHEMA, asdict(settings))
+        self.path = RelevanceFolder(self.folder).scores(settings.kind)
+        self.parts = PartStore(RelevanceFolder(self.folder).parts(settings.kind), SCHEMA, asdict(settings))
 
     def begin(self, overwrite: bool = False) -> None:
         """Prepare for writing, or do nothing where the finished table is there already.
@@ -112,7 +113,7 @@ class ScoreTable:
         """Delete the table and its parts."""
         manifest = read_manifest(self.folder)
         if manifest["tables"].pop(self.settings.kind, None) is not None:
-            write_json(self.folder / "manifest.json", manifest)
+            write_json(RelevanceFolder(self.folder).manifest, manifest)
         self.path.unlink(missing_ok=True)
         self.parts.discard()
 
@@ -123,7 +124,7 @@ class ScoreTable:
             FileNotFoundError: If one of the folders holds no unfinished table of this kind.
             ValueError: If one was made with other settings.
         """
-        self.parts.gather([Path(folder) / self.parts.folder.name for folder in folders])
+        self.parts.gather([RelevanceFolder(folder).parts(self.settings.kind) for folder in folders])
 
     def finish(
         self, sample_ids: Sequence[str], provenance: dict[str, Any], every_sample: bool = True
@@ -161,7 +162,7 @@ class ScoreTable:
         }
         manifest = read_manifest(self.folder)
         manifest["tables"][self.settings.kind] = entry
-        write_json(self.folder / "manifest.json", manifest)
+        write_json(RelevanceFolder(self.folder).manifest, manifest)
         self.parts.discard()
         return entry
 
@@ -236,9 +237,9 @@ def read_scores(folder: Path, kind: str) -> pd.DataFrame:
     """
     folder = Path(folder)
     entry = read_manifest(folder)["tables"].get(kind)
-    path = folder / f"{kind}.parquet"
+    path = RelevanceFolder(folder).scores(kind)
     if entry is None or not path.exists():
-        state = "is unfinished" if (folder / f"{kind}.parts").exists() else "does not exist"
+        state = "is unfinished" if RelevanceFolder(folder).parts(kind).exists() else "does not exist"
         raise FileNotFoundError(
             f"The score table of {kind} in {folder} {state}. "
             f"Make it with: python train.py ablate --run {folder.parent.parent} --split {folder.name}"
@@ -250,5 +251,5 @@ def read_scores(folder: Path, kind: str) -> pd.DataFrame:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read ``manifest.json``; without one, an empty manifest."""
-    path = Path(folder) / "manifest.json"
+    path = RelevanceFolder(folder).manifest
     return json.loads(path.read_text()) if path.exists() else {"tables": {}}

@@ -68,7 +68,7 @@ def clean_leftovers(folder: Path) -> None:
         if path.is_symlink() or path in _own or _is_alive(path, match["host"], int(match["pid"])):
             continue
         place = folder / final_name(name)
-        with suppress(FileNotFoundError):  # another process may be cleaning up too
+        with suppress(FileNotFoundError, PermissionError):  # cleaned by another process, or another user's
             if match["kind"] == "replaced" and not place.exists():
                 path.rename(place)
             elif path.is_dir():

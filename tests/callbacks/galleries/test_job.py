@@ -6,8 +6,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from callbacks.galleries.files import update_index
+from callbacks.galleries.files import update_captions
 from callbacks.galleries.job import Drawn, GalleryClip, GalleryJob
+from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
 from tests.sightline.run.threads import in_threads
 
@@ -69,12 +70,14 @@ def test_a_gallery_that_follows_an_interrupted_one_leaves_only_its_own(context):
 
 
 def test_captions_of_other_galleries_stay(tmp_path):
+    run = RunFolder(tmp_path)
+    run.attention.mkdir()
     for name in ("a_frames.png", "b_frames.png", "a_transfer.png"):
-        (tmp_path / name).write_text("x")
-    update_index(tmp_path, {"a_transfer.png": "A"}, ("_transfer.png",))
-    update_index(tmp_path, {"b_frames.png": "B"}, ("_frames.png", "_frames.mp4"))
-    assert json.loads((tmp_path / "index.json").read_text()) == {"b_frames.png": "B", "a_transfer.png": "A"}
-    assert not (tmp_path / "a_frames.png").exists()
+        (run.attention / name).write_text("x")
+    update_captions(run, {"a_transfer.png": "A"}, ("_transfer.png",))
+    update_captions(run, {"b_frames.png": "B"}, ("_frames.png", "_frames.mp4"))
+    assert json.loads((tmp_path / "attention/index.json").read_text()) == {"b_frames.png": "B", "a_transfer.png": "A"}
+    assert not (run.attention / "a_frames.png").exists()
 
 
 def test_without_any_clip_an_earlier_gallery_goes_all_the_same(context, capsys, monkeypatch):
