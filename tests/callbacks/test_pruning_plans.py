@@ -38,7 +38,8 @@ def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None)
         entry["race"] = race
     write_json(folder / "manifest.json", {"tables": {"layers": entry}})
     return SimpleNamespace(
-        run=RunFolder(tmp_path), relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt", ranks=Ranks(),
+        run=RunFolder(tmp_path), relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt",
+        ranks=Ranks(),
         module=SimpleNamespace(hparams={"removed_layers": [], "removed_heads": []}),
         data=SimpleNamespace(data_hash=lambda split: "d"), loggers=[],
     )  # fmt: skip

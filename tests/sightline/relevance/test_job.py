@@ -3,12 +3,15 @@
 import json
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sightline.relevance import job
 from sightline.relevance.memory import StackSize
 from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
+from sightline.run.parts import Piece
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import work_through
 
@@ -142,6 +145,50 @@ def test_a_sample_in_two_parts_counts_once(tmp_path, tiny_swin, expected):
         score(tiny_swin, table, Split(), list(range(7)))
     table.finish(NAMES, {})
     assert_same(read_scores(table.folder, "heads"), expected)
+
+
+def test_pieces_of_machines_that_share_nothing_make_the_same_table(tmp_path, tiny_swin, expected):
+    copies = []
+    for number in (2, 0, 1):
+        table = make_table(tmp_path / f"machine{number}")
+        if number == 0:
+            with pytest.raises(Interrupted):
+                job.score_split(
+                    tiny_swin, table, NAMES, Split(1, die_after=1).batches, piece=Piece(0, 3), seconds_per_part=0
+                )
+        split = Split(1)
+        job.score_split(tiny_swin, table, NAMES, split.batches, piece=Piece(number, 3))
+        assert split.served == {0: [3, 6], 1: [1, 4], 2: [2, 5]}[number]
+        copies.append(table.folder)
+    again = make_table(tmp_path / "again")
+    job.score_split(tiny_swin, again, NAMES, Split().batches, piece=Piece(2, 3))
+
+    merged = make_table(tmp_path / "merged")
+    merged.begin()
+    merged.gather([*copies[:2], again.folder])
+    with pytest.raises(RuntimeError, match=r"2 of 7 samples have no results yet \(piece 1 of 3\), e\.g\. clip1"):
+        merged.finish(NAMES, {})
+    merged.gather([copies[2]])
+    entry = merged.finish(NAMES, {})
+    assert_same(read_scores(merged.folder, "heads"), expected)
+    assert entry["left_out"] == [{"sample_id": BAD, "reason": "cut short"}]
+    assert not merged.parts.folder.exists()
+    assert "piece" not in json.dumps(read_manifest(merged.folder))
+    with pytest.raises(ValueError, match="made from precision 'float32'; expected precision 'bf16'"):
+        make_table(tmp_path / "other", precision="bf16").gather([copies[0]])
+
+
+def test_scores_that_differ_between_machines_are_not_mixed(tmp_path, tiny_swin):
+    table = make_table(tmp_path)
+    job.score_split(tiny_swin, table, NAMES, Split().batches, piece=Piece(0, 2))
+    [path] = table.parts.files()
+    part, rows = table.parts.read_part(path), pq.read_table(path)
+    wrong = rows.set_column(rows.schema.get_field_index("r"), "r", pc.add(rows["r"], 0.01))
+    table.parts.write([wrong], part.done, {}, part.notes, 2)
+    job.score_split(tiny_swin, table, NAMES, Split().batches, piece=Piece(1, 2))
+    with pytest.raises(ValueError, match="Two parts hold different results of the same sample"):
+        table.finish(NAMES, {})
+    assert not table.path.exists()
 
 
 def test_a_finished_table_is_not_made_again(tmp_path, tiny_swin, expected):
