@@ -23,7 +23,7 @@ _NAME = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<host>.+)-(?P
 # Hosts that share a file system cannot see each other's processes; nobody writes on one file or folder for this long.
 _ABANDONED_SECONDS = 24 * 3600
 _numbers = count()
-_own: set[Path] = set()
+_own: set[str] = set()  # names, since a folder can be named in several ways
 _cleaned: set[tuple[int, Path]] = set()
 
 
@@ -32,11 +32,11 @@ def temporary_name(path: Path, kind: Literal["partial", "replaced"] = "partial")
     """Give a name beside a path for what is to become it, or was it; it counts as in use until the block ends."""
     writer = f"{socket.gethostname()}-{os.getpid()}_{next(_numbers)}"
     temporary = path.with_name(f".{path.stem}.{kind}-{writer}{path.suffix}")
-    _own.add(temporary)
+    _own.add(temporary.name)
     try:
         yield temporary
     finally:
-        _own.discard(temporary)
+        _own.discard(temporary.name)
 
 
 def is_unfinished(name: str) -> bool:
@@ -65,7 +65,7 @@ def clean_leftovers(folder: Path) -> None:
     for name in found:
         path, match = folder / name, _NAME.fullmatch(name)
         assert match is not None
-        if path.is_symlink() or path in _own or _is_alive(path, match["host"], int(match["pid"])):
+        if path.is_symlink() or name in _own or _is_alive(path, match["host"], int(match["pid"])):
             continue
         place = folder / final_name(name)
         with suppress(FileNotFoundError, PermissionError):  # cleaned by another process, or another user's
