@@ -1,8 +1,10 @@
 """Scoring a split: whoever does it, however often it is interrupted, the table is the same."""
 
+import dataclasses
 import json
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +12,8 @@ import torch
 
 from sightline.relevance import job
 from sightline.relevance.memory import StackSize
-from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
+from sightline.relevance.table import SCHEMA, ScoreTable, Settings, read_manifest, read_scores
+from sightline.run.atomic import write_json
 from sightline.run.parts import Piece
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import work_through
@@ -110,6 +113,19 @@ def test_a_part_that_was_being_written_is_not_taken_for_whole(tmp_path, tiny_swi
     table.begin()
     (table.parts.folder / ".half.partial-host-1_0.parquet").write_bytes(b"PAR1 and then nothing")
     assert_same(run(tmp_path, tiny_swin, Split()), expected)
+
+
+def test_parts_that_the_first_release_left_are_used(tmp_path, tiny_swin, expected):
+    table = make_table(tmp_path)
+    table.parts.folder.mkdir(parents=True)
+    write_json(table.parts.folder / "settings.json", dataclasses.asdict(table.settings))
+    told = json.dumps({"done": ["clip0", "clip1"], "left_out": {}, "noise_floor": 0.25})
+    rows = pa.Table.from_pandas(expected[expected["sample_id"].isin(["clip0", "clip1"])], SCHEMA, preserve_index=False)
+    pq.write_table(rows.replace_schema_metadata({b"sightline": told}), table.parts.folder / "0a1b.parquet")
+    split = Split()
+    assert_same(run(tmp_path, tiny_swin, split), expected)
+    assert split.served == [2, 3, 4, 5, 6]
+    assert read_manifest(table.folder)["tables"]["heads"]["noise_floor"] == 0.25
 
 
 def test_half_precision_is_what_the_settings_say(tmp_path, tiny_swin, expected):
