@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 from callbacks.analysis import Analysis, Context, device_name, predict_clips
 from callbacks.logging_results import log_to_wandb
 from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, PruningRequest, Score
-from lightning_modules.video_classifier import VideoClassifier, backbone_options
+from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
+from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import Cost, count_cost, percent_change
 from sightline.export.evaluation import accuracy
 from sightline.export.latency import compare_latency
@@ -38,7 +39,7 @@ from sightline.report.tables.pruning import (
     render_pruning_table,
     write_pruning_table,
 )
-from sightline.run.atomic import replacing
+from sightline.run.atomic import replacing, write_text
 
 # How many models are in memory together while they are timed.
 MODELS_AT_ONCE = 8
@@ -134,7 +135,7 @@ class PrunedCheckpoints(Analysis):
             raise ValueError(f"{chooser.unmet} The other models are exported and tested.")
 
     def _folder(self, context: Context, plan_id: str) -> Path:
-        return context.folder / "pruned" / plan_id
+        return context.run.pruned(plan_id)
 
     def _model(self, context: Context, plan_id: str) -> Backbone:
         """The model of a plan: what is tested is what lies on disk."""
@@ -230,23 +231,23 @@ class PrunedCheckpoints(Analysis):
 
     def _by_class_and_subject(self, context: Context, models: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Write pruning_by_class.csv and pruning_by_subject.csv, and return them under their names in W&B."""
-        names, tables = context.data.class_names, context.folder / "tables"
+        names = context.data.class_names
         class_of = {clip.sample_id: names[clip.label] for clip in context.data.clips("test")}
-        outcomes = read_outcomes(models["plan_id"], tables / "predictions", class_of)
+        outcomes = read_outcomes(models["plan_id"], context.run.predictions_folder, class_of)
         found = {
             "class": accuracy_by(outcomes, models, "class"),
             "subject": accuracy_by(outcomes, models, "group"),
         }
         for key, table in found.items():
-            with replacing(tables / f"pruning_by_{key}.csv") as temporary:
+            with replacing(context.run.table(f"pruning_by_{key}")) as temporary:
                 table.to_csv(temporary, index=False, float_format="%.6g")
         return {f"pruning/by_{key}": table for key, table in found.items()}
 
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
-        path = context.folder / "tables" / "pruning.csv"
+        path = context.run.pruning_table
         write_pruning_table([*rows, *self._earlier_rows(context, path, {row.plan_id for row in rows})], path)
         frame = read_pruning_table(path)
-        path.with_suffix(".md").write_text(pruning_table_markdown(frame) + "\n")
+        write_text(path.with_suffix(".md"), pruning_table_markdown(frame) + "\n")
         log_to_wandb(context.loggers, self._by_class_and_subject(context, frame))
         labels = [clip.label for clip in context.data.clips("test")]
         majority = 100 * max(labels.count(label) for label in set(labels)) / len(labels)
@@ -254,15 +255,15 @@ class PrunedCheckpoints(Analysis):
             "accuracy_against_depth": accuracy_against_depth(frame, majority=majority),
             "accuracy_against_cost": accuracy_against_cost(frame, majority=majority),
         }
-        drawn = [save_figure(figure, context.folder / "figures", name)[0] for name, figure in figures.items()]
+        drawn = [save_figure(figure, context.run.figures, name)[0] for name, figure in figures.items()]
         log_to_wandb(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))
         console.print(render_pruning_table(frame))
         console.print(f"Speed on {device_name(next(context.backbone.parameters()).device)}.", highlight=False)
         for what, where in (
             ("Table", path),
-            ("Figures", f"{', '.join(map(str, drawn))} and more in {context.folder / 'figures'}"),
+            ("Figures", f"{', '.join(map(str, drawn))} and more in {context.run.figures}"),
             ("Scores", context.relevance_folder),
-            ("Pruned models", context.folder / "pruned"),
+            ("Pruned models", context.run.pruned_folder),
         ):
             console.print(f"{what + ':':<14} {where}", highlight=False, soft_wrap=True)

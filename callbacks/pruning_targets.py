@@ -42,7 +42,7 @@ def search_depth(
     trials = search(plans, targets, by_name, context.ranks)
     context.ranks.together(lambda: _write(context, trials), only_first=True)
     if context.ranks.rank == 0:
-        log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(context.folder / "tables" / "targets.csv")})
+        log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(context.run.table("targets"))})
     if trials[-1].meets and context.ranks.rank == 0:
         found = ", ".join(f"{value:.4g} {LIMITS[name]}" for name, value in trials[-1].values.items())
         log.info("%s meets the targets: %s.", trials[-1].plan.plan_id, found)
@@ -89,7 +89,7 @@ class _Measures:
 
 
 def _write(context: Context, trials: Sequence[Trial]) -> None:
-    with replacing(context.folder / "tables" / "targets.csv") as path, path.open("w", newline="") as file:
+    with replacing(context.run.table("targets")) as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets"])
         for trial in trials:

@@ -12,8 +12,8 @@ from rich.table import Table
 from callbacks.analysis import Analysis, Context, predict_clips
 from callbacks.logging_results import log_to_wandb
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
-from lightning_modules.video_classifier import backbone_options
 from sightline.backbones import Backbone
+from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import count_cost
 from sightline.export.evaluation import accuracy
 from sightline.export.reading import load_exported, read_description
@@ -44,7 +44,7 @@ class RecoveredModel(Analysis):
                 f"RecoveredModel needs lightning_modules.RecoveringClassifier as model, got {type(module).__name__}."
             )
         description = read_description(module.student)
-        folder = context.folder / "pruned" / description["plan"]["plan_id"]
+        folder = context.run.pruned(description["plan"]["plan_id"])
         context.ranks.together(lambda: self._export(context, module, description, folder), only_first=True)
         device = next(context.backbone.parameters()).device
         models = {"full": load_teacher(module.teacher), "pruned": load_exported(module.student)}
@@ -89,7 +89,7 @@ class RecoveredModel(Analysis):
         return {**told, "mean_class_acc": 100 * found.mean_class, "params": cost.params, "macs": cost.macs}
 
     def _report(self, context: Context, table: pd.DataFrame, folder: Path) -> None:
-        path = context.folder / "tables" / "recovery.csv"
+        path = context.run.table("recovery")
         with replacing(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
         log_to_wandb(context.loggers, {"recovery": table})

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
+from sightline.checkpoints.trained import load_trained
 from sightline.export.reading import load_exported, read_description
 from sightline.types import ClipBatch
 
@@ -113,7 +114,7 @@ def load_teacher(path: str) -> Backbone:
         return load_exported(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no teacher at {path}. Pass a run's checkpoint or an exported folder.")
-    return VideoClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True).backbone
+    return load_trained(path)
 
 
 def _check_input(student: str, description: dict[str, Any], kwargs: dict[str, Any]) -> None:

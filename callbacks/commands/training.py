@@ -13,14 +13,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
-from callbacks.analysis import run_checkpoint
 from callbacks.run_trainer import RunTrainer
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
+from sightline.checkpoints.trained import trained_checkpoint
 from sightline.commands.options import usage_name
 from sightline.commands.registry import COMMANDS
+from sightline.run.atomic import write_text
 from sightline.run.folder import (
     VARIABLE,
     claim_run_folder,
@@ -30,6 +31,7 @@ from sightline.run.folder import (
     keep_curves,
     launched_rank,
 )
+from sightline.run.paths import RunFolder
 from sightline.run.provenance import record_command
 
 # Arguments of the trainer's methods that are not options: the command line builds them, or they have another use.
@@ -110,7 +112,7 @@ class RunCLI(LightningCLI):
             # Resuming a run goes on in its folder, where its best weights so far are.
             if origin is not None and is_run_folder(origin) and config.run in (None, str(origin)):
                 self.folder = origin
-                keep_curves(origin / "tables" / "metrics.csv")
+                keep_curves(RunFolder(origin))
             return
         if config.run is not None:
             self.folder = Path(config.run)
@@ -121,7 +123,7 @@ class RunCLI(LightningCLI):
                 raise ValueError(
                     f"{self.command} needs trained weights: pass --run with a run's folder, or --ckpt_path."
                 )
-            config.ckpt_path = run_checkpoint(self.folder)
+            config.ckpt_path = str(trained_checkpoint(RunFolder(self.folder)))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Give the trainer the run's folder, its loggers and safe reading of checkpoints."""
@@ -140,7 +142,8 @@ class RunCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder)
         if init.get("logger") is None and not quick:
             # A CSVLogger begins its file anew, so only a fit has one: later commands keep the curves.
-            curves = CSVLogger(str(self.folder), name="tables", version="") if self.command == "fit" else None
+            tables = str(RunFolder(self.folder).tables)
+            curves = CSVLogger(tables, name="", version="") if self.command == "fit" else None
             chosen = (curves, wandb_logger(config.wandb, self.folder))
             kwargs["logger"] = [logger for logger in chosen if logger is not None] or False
         if init.get("enable_progress_bar") is None:
@@ -161,7 +164,7 @@ class RunCLI(LightningCLI):
         config["run"] = str(folder)
         config["replace_run"] = False
         text = self.parser.dump(config, skip_unset=False, skip_validation=True)
-        (folder / "config.yaml").write_text(text)
+        write_text(RunFolder(folder).config, text)
 
     def execute(self) -> None:
         """Run the command."""

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
+from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import plain_config
 from sightline.types import ModelRecord, Unit
 
@@ -70,31 +71,9 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     return description
 
 
-def describe_misfit(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> str:
-    """Say in one line how a state dict differs from the one expected in names and shapes; empty where it fits."""
-    shapes = [
-        f"{name} is {tuple(came[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in expected
-        if name in came and came[name].shape != expected[name].shape
-    ]
-    parts = [
-        _few("missing", [name for name in expected if name not in came]),
-        _few("not expected", [name for name in came if name not in expected]),
-        _few("of another shape", shapes),
-    ]
-    return "; ".join(part for part in parts if part)
-
-
 def sha256(content: bytes) -> str:
     """Return the SHA-256 of a file's content in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _few(what: str, names: list[str], most: int = 3) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} {what} ({', '.join(names[:most])}{more})"
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
+from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import as_json, plain, plain_config
 from sightline.export.reading import (
     CHECKPOINT,
@@ -32,7 +33,6 @@ from sightline.export.reading import (
     FORMAT_VERSION,
     WEIGHTS,
     ExportError,
-    describe_misfit,
     load_exported,
     read_description,
     sha256,

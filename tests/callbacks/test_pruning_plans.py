@@ -18,6 +18,7 @@ from sightline.pruning.targets import Targets
 from sightline.relevance.racing import Race
 from sightline.relevance.table import read_manifest
 from sightline.run.atomic import write_json
+from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
 from sightline.types import Unit
 from tests.sightline.relevance.tables import score_table
@@ -37,7 +38,8 @@ def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None)
         entry["race"] = race
     write_json(folder / "manifest.json", {"tables": {"layers": entry}})
     return SimpleNamespace(
-        relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt", ranks=Ranks(),
+        run=RunFolder(tmp_path), relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt",
+        ranks=Ranks(),
         module=SimpleNamespace(hparams={"removed_layers": [], "removed_heads": []}),
         data=SimpleNamespace(data_hash=lambda split: "d"), loggers=[],
     )  # fmt: skip
