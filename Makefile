@@ -42,7 +42,7 @@ lint: install ## Check style and types
 
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv); it holds hashes and no registry address
-	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+	@uv pip compile pyproject.toml --extra dev --extra train --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
 
 .PHONY: clean
 clean: ## Delete caches (not .venv, data or runs)
