@@ -31,7 +31,6 @@ from sightline.report.figures.saving import save_figure
 from sightline.report.tables.outcomes import accuracy_by, read_outcomes
 from sightline.report.tables.pruning import (
     PruningRow,
-    accuracy_interval,
     pruning_rows,
     pruning_table_markdown,
     read_pruning_table,
@@ -39,6 +38,7 @@ from sightline.report.tables.pruning import (
     write_pruning_table,
 )
 from sightline.run.atomic import replacing
+from sightline.statistics.binomial import accuracy_interval
 
 # How many models are in memory together while they are timed.
 MODELS_AT_ONCE = 8

@@ -254,7 +254,11 @@ class VideoClassifier(L.LightningModule):
 
 
 def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
-    """Return the learning rate at a step, relative to the largest: linear warm-up, then constant or half a cosine."""
+    """Return the learning rate at a step, relative to the largest: linear warm-up, then constant or half a cosine.
+
+    A function of the step, so that a resumed run follows the length that it has now: a scheduler that keeps its length
+    in the checkpoint would let the rate rise again when a run is continued for more epochs.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if schedule == "constant":

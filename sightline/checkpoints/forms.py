@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.models._meta import _KINETICS400_CATEGORIES
+from torchvision.models.video import Swin3D_T_Weights
 
 from sightline.checkpoints.pretraining import NOTHING, PretrainingInfo
 
@@ -22,6 +22,8 @@ Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 IMAGENET = PretrainingInfo(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 KINETICS = PretrainingInfo(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))
+# All of torchvision's Kinetics weights list the same classes.
+KINETICS400 = tuple(Swin3D_T_Weights.KINETICS400_V1.meta["categories"])
 VIDEOMAE = replace(IMAGENET, frames=16, stride=4)
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")
 # Sampling stride of the released TimeSformers (base, HR, L) by their frames.
@@ -60,7 +62,7 @@ def _kinetics_classes(head: str) -> Callable[[Tensors], PretrainingInfo]:
 
     def measure(tensors: Tensors) -> PretrainingInfo:
         complete = head in tensors and tensors[head].shape[:1] == (400,)
-        return PretrainingInfo(classes=tuple(_KINETICS400_CATEGORIES)) if complete else NOTHING
+        return PretrainingInfo(classes=KINETICS400) if complete else NOTHING
 
     return measure
 

@@ -23,9 +23,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from sightline.statistics.matrix import Floats
-from sightline.statistics.student_t import t_quantile
 
 SKEW_ERRORS = 3.0
 """How many of its standard errors, sqrt(6/n), are added to a skew."""
@@ -83,7 +83,7 @@ class PairedSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             skew = (third - 3 * second * mean + 2 * mean**3) / variance**1.5
         skew_at_most = np.where(varies, np.maximum(skew + SKEW_ERRORS * math.sqrt(6 / n), 0.0), 0.0)
-        t = t_quantile(error, n - 1)
+        t = -stdtrit(n - 1, error)
         factor = t + skew_at_most * skew_correction(t, n, n / total)
         width = factor * np.sqrt(variance / (n - 1) * (1 - n / total))
         return varies & (mean + width < 0)
