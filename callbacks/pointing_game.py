@@ -98,7 +98,7 @@ class PointingGame(Analysis):
             )
         else:
             relevance = read_scores(context.folder / "relevance" / split, "heads")
-            ends = default_ends(context.backbone.family, relevance["layer"].nunique())
+            ends = default_ends(context.backbone.end_layers, relevance["layer"].nunique())
             early = ends if self.early_layers is None else self.early_layers
             deep = ends if self.deep_layers is None else self.deep_layers
             summary = pointing_summary(rows, relevance, early, deep, self.score)

@@ -16,6 +16,7 @@ from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.backbones import Backbone, build_backbone
+from sightline.backbones.registry import DEFAULT_BACKBONE
 from sightline.checkpoints.loading import load_weights
 from sightline.types import ClipBatch, ModelRecord, Unit
 
@@ -41,7 +42,7 @@ class VideoClassifier(L.LightningModule):
         self,
         num_classes: int = 400,
         class_names: list[str] | None = None,
-        backbone: str = "video_swin_s",
+        backbone: str = DEFAULT_BACKBONE,
         frames: int = 16,
         size: int = 224,
         options: dict[str, Any] | None = None,

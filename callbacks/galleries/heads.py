@@ -40,7 +40,7 @@ def head_chooser(
                 f"The scores of {context.folder} are of other weights than those shown; heads that are gone are not "
                 "chosen."
             )
-    ends = default_ends(context.backbone.family, table["layer"].nunique())
+    ends = default_ends(context.backbone.end_layers, table["layer"].nunique())
     early, deep = ends if early is None else early, ends if deep is None else deep
     return HeadChooser(table, entry["class_names"], early, deep, last, score), split
 

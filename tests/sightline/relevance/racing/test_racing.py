@@ -10,7 +10,7 @@ from sightline.relevance.racing import Race, crossing_pairs, look_ends
 from sightline.relevance.ranking import rank_units
 from sightline.statistics.paired_claims import PairedSums, skew_correction
 from sightline.types import Unit
-from tests.sightline.relevance.races import demo_scores, full_set, population
+from tests.sightline.relevance.racing.races import demo_scores, full_set, population
 from tests.sightline.relevance.tables import score_table
 
 
