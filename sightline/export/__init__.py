@@ -1,4 +1,4 @@
-"""A plan applied and written: the smaller model as a folder, reading it back, its cost, and testing that very file."""
+"""A plan applied and written: the folder, reading it back, its cost, and testing that very file."""
 
 from sightline.export.counting import Cost, count_cost, percent_change
 from sightline.export.depth import layers_to_skip
