@@ -39,7 +39,7 @@ class Form:
         family: Family of the backbone that it belongs to.
         marks: Patterns, each of which some name in the file matches; no other form has them all.
         renames: Patterns and what replaces them, applied to every name one after the other.
-        facts: What holds for its releases, where the file does not say otherwise.
+        pretraining: What holds for its releases, where the file does not say otherwise.
         dropped: Pattern of names (in the file) that the model has no use for.
         headless: The model's tensors, besides the classifier, that start afresh where the file has no classifier.
         finish: What renaming alone cannot do.
@@ -50,7 +50,7 @@ class Form:
     family: str
     marks: tuple[str, ...]
     renames: Renames = ()
-    facts: PretrainingInfo = NOTHING
+    pretraining: PretrainingInfo = NOTHING
     dropped: str | None = None
     headless: tuple[str, ...] = ()
     finish: Callable[[Tensors], Tensors] = dict
@@ -115,7 +115,7 @@ FORMS = (
         "torchvision Video Swin state dict",
         "video_swin",
         (r"^features\.\d+\.\d+\.attn\.relative_position_bias_table$",),
-        facts=replace(IMAGENET, frames=32, stride=2),
+        pretraining=replace(IMAGENET, frames=32, stride=2),
         measure=_kinetics_classes("head.weight"),
     ),
     Form(
@@ -159,7 +159,7 @@ FORMS = (
         "torchvision MViTv2 state dict",
         "mvit",
         (r"^conv_proj\.weight$", r"^blocks\.\d+\.attn\.rel_pos_h$"),
-        facts=replace(KINETICS, frames=16, stride=4),
+        pretraining=replace(KINETICS, frames=16, stride=4),
         measure=_kinetics_classes("head.1.weight"),
     ),
     Form(
@@ -183,7 +183,7 @@ FORMS = (
         "official VideoMAE checkpoint",
         "vit",
         (r"^blocks\.\d+\.attn\.q_bias$",),
-        facts=VIDEOMAE,
+        pretraining=VIDEOMAE,
     ),
     Form(
         "official VideoMAE pretraining checkpoint",
