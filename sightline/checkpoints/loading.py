@@ -198,10 +198,10 @@ def _check_architecture(backbone: Backbone, path: Path, source: Source) -> None:
         )
     # Only where nothing was cut out does the number of heads say how the model was built.
     sites = {len(site.heads) for info in infos.values() for site in info.sites}
-    heads = source.pretraining.heads
-    if heads and not source.removed_heads and len(sites) == 1 and heads not in sites:
+    wanted = source.pretraining.heads
+    if wanted and not source.removed_heads and len(sites) == 1 and wanted not in sites:
         raise CheckpointError(
-            f"{path} is {_article(source.form)} with {heads} attention heads per layer; the model has "
+            f"{path} is {_article(source.form)} with {wanted} attention heads per layer; the model has "
             f"{sites.pop()}. The shapes agree, but the results would be wrong. Set the backbone's option heads."
         )
 
