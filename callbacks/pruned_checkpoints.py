@@ -111,7 +111,7 @@ class PrunedCheckpoints(Analysis):
         check_programs(self.programs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # What cannot be cut shall be said before the training, not after it.
+        # What cannot be cut has to be reported before the training, not after it.
         if stage == "fit" and isinstance(pl_module, VideoClassifier):
             self.wishes.check(pl_module.backbone.layers)
 

@@ -64,7 +64,7 @@ class VideoClassifier(L.LightningModule):
             backbone: Name of a registered backbone, e.g. video_swin_s.
             frames: Frames per clip; the CLI takes it from the data.
             size: Height and width of a clip in pixels; the CLI takes it from the data.
-            options: Fields of the backbone's configuration that shall differ, e.g. {shifted_windows: false}.
+            options: Fields of the backbone's configuration to set, e.g. {shifted_windows: false}.
             weights: Weights to start from: a file or folder in any form that docs/checkpoints.md lists, or
                 `torchvision` to download torchvision's; random weights if not given.
             optimizer: Adam, or AdamW (decay on weight matrices only).
@@ -73,8 +73,8 @@ class VideoClassifier(L.LightningModule):
             schedule: Constant, or falling to zero along a half cosine over the run.
             warmup_epochs: Epochs over which the learning rate rises linearly from zero.
             label_smoothing: Share of the target spread evenly over all classes.
-            removed_layers: Original indices of layers that shall not exist.
-            removed_heads: Heads that shall not exist, each as [layer, site, head].
+            removed_layers: Original indices of layers to leave out.
+            removed_heads: Heads to leave out, each as [layer, site, head].
         """
         super().__init__()
         self.save_hyperparameters(*STRUCTURE)

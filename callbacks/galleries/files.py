@@ -61,7 +61,7 @@ def update_index(folder: Path, captions: Mapping[str, str], endings: tuple[str, 
     Args:
         folder: Where the files and their index lie.
         captions: By file name.
-        endings: Those of the files of which these are all that there shall be.
+        endings: Endings of the files of which only these may remain.
     """
     index = folder / INDEX
     earlier = json.loads(index.read_text()) if index.exists() else {}

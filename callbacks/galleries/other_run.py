@@ -49,7 +49,7 @@ def load_classifier(path: str) -> Backbone:
     stored = content.get("hyper_parameters")
     if not isinstance(stored, dict) or stored.get("backbone") is None:
         raise CheckpointError(f"{path} does not say which backbone it holds, so it was not saved by a run.")
-    with torch.random.fork_rng(devices=[]):  # random initialisation shall not change what the caller draws next
+    with torch.random.fork_rng(devices=[]):  # random initialisation must not change what the caller draws next
         module = VideoClassifier(**{key: stored[key] for key in STRUCTURE if key in stored})
     module.on_load_checkpoint(content)
     tensors = plain_state_dict(content, path)

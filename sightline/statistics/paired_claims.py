@@ -1,4 +1,4 @@
-"""Which units have surely a lower mean than which over all N samples, given the n that were drawn so far.
+"""Claims, after n samples, that one unit has a lower mean over all N samples than another.
 
 The samples are drawn without replacement from the finite population of all samples, so nothing has to be assumed about
 drivers or classes. The intervals are one-sided, of the mean of paired differences: Student's t, with the
@@ -65,7 +65,7 @@ class PairedSums:
         self._cubes[block] += (x * x) @ x.T
 
     def surely_below(self, active: Indices, total: int, error: float) -> Flags:
-        """Tell which active unit (row) has surely a lower mean over all samples than which (column), (A, A).
+        """Claim for pairs of active units that one (row) has a lower mean over all samples than the other (column), (A, A).
 
         Args:
             active: Units to compare.
