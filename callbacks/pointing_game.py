@@ -94,7 +94,8 @@ class PointingGame(Analysis):
         split = _scored_split(context)
         if split is None:
             print(
-                "No relevance of all heads on all clips to compare with. Score them: train.py ablate --sampling full."
+                "There is no relevance of all heads on all clips to compare with. Score them: train.py ablate "
+                "--sampling full."
             )
         else:
             relevance = read_scores(context.folder / "relevance" / split, "heads")

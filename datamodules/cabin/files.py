@@ -280,7 +280,7 @@ def _check_root(root: Path, settings: CabinSettings) -> bool:
             listed = "; ".join(f"{key} is {found.get(key)!r}, expected {wanted[key]!r}" for key in differing)
             raise ValueError(
                 f"{root} holds a synthetic cabin rendered with other settings: {listed}. "
-                "Choose another folder, or delete this one to have it rendered anew."
+                "Choose another folder, or delete this one to have it rendered again."
             )
         return mark == DONE
     if (root / "clips.csv").exists() or (root / "videos").exists():

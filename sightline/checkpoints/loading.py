@@ -170,8 +170,7 @@ def _under_our_names(backbone: Backbone, content: Content) -> Source:
     common = set(content.tensors) & set(backbone.state_dict())
     if 2 * len(common) < len(content.tensors):
         raise CheckpointError(
-            f"{content.path} is of no form that is known; its names are "
-            f"{', '.join(list(content.tensors)[:3])}, ... {KNOWN}"
+            f"{content.path} is in no known form; its names are {', '.join(list(content.tensors)[:3])}, ... {KNOWN}"
         )
     return Source("state dict under the model's own names", None, dict(content.tensors))
 

@@ -87,7 +87,7 @@ def _own(content: Content, stated: PretrainingInfo) -> Source | None:
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{content.path} does not say properly what was cut out of its model ({error})."
+            f"{content.path} does not say correctly what was cut out of its model ({error})."
         ) from error
     return Source(name, form.family if form else None, tensors, stated, stated, dropped, (), layers, heads)
 

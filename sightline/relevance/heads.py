@@ -204,8 +204,8 @@ def head_matrix(table: pd.DataFrame, score: str = "r") -> ScoreMatrix:
         raise ValueError("Choosing heads needs a score table of heads, got one of layers. Read heads.parquet.")
     if not matrix.complete:
         raise ValueError(
-            "Choosing heads needs every head on every sample, but this table is of a race. Score the heads again with "
-            "sampling full: train.py ablate --sampling full --overwrite true."
+            "Choosing heads needs every head on every sample, but this table comes from a race. Score the heads again "
+            "with sampling full: train.py ablate --sampling full --overwrite true."
         )
     return matrix
 

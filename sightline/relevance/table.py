@@ -182,7 +182,7 @@ class ScoreTable:
         if missing and every_sample:
             raise RuntimeError(
                 f"{len(missing)} of {len(sample_ids)} samples have no scores yet, e.g. {missing[0]}; the table stays "
-                "unfinished. Run the same command again to go on."
+                "unfinished. Run the same command again to continue."
             )
         rows = join_parts([pq.read_table(path) for path in self.part_files()], sample_ids)
         unfinished = self.path.with_name(f".{self.path.name}")

@@ -65,7 +65,7 @@ class PairedSums:
         self._cubes[block] += (x * x) @ x.T
 
     def surely_below(self, active: Indices, total: int, error: float) -> Flags:
-        """Claim for pairs of active units that one (row) has a lower mean over all samples than the other (column), (A, A).
+        """Claim for pairs of active units that one (row) has a lower mean over all samples than another (column).
 
         Args:
             active: Units to compare.

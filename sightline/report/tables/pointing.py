@@ -153,7 +153,9 @@ class _Drawn:
                 "Score the heads of this model: train.py ablate."
             )
         if own.isna().any(axis=None):
-            raise ValueError("Relevance is compared on equal clips, but this table is of a race. Use sampling full.")
+            raise ValueError(
+                "Relevance is compared on equal clips, but this table comes from a race. Use sampling full."
+            )
         count = len(scores)
         together = scores.columns.isin(own.columns).all()
         stacked = [scores, uniform, *([own[scores.columns]] if together else [])]

@@ -114,7 +114,7 @@ def read_pruning_table(path: Path | str) -> pd.DataFrame:
     if missing:
         raise ValueError(
             f"{path} is not a table of pruned models: it lacks the columns {', '.join(missing)}. "
-            "Write it anew with `train.py prune`."
+            "Write it again with `train.py prune`."
         )
     # In text columns "" stays "", and a model may be called "None" or "nan".
     empty = {name: [""] for name in (*_WHOLE, *_REAL)}

@@ -245,7 +245,7 @@ def test_tables_of_layers_and_of_races_are_refused():
     with pytest.raises(ValueError, match=r"got one of layers.*heads\.parquet"):
         extreme_heads(score_table(np.ones((3, 2))))
     table = random_table(0)
-    with pytest.raises(ValueError, match="table is of a race"):
+    with pytest.raises(ValueError, match="table comes from a race"):
         specialised_heads(table.iloc[1:], NAMES)
     with pytest.raises(ValueError, match="score must be one of"):
         head_generality(table, "nonsense")

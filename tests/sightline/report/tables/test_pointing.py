@@ -189,7 +189,7 @@ def test_relevance_of_other_heads_or_of_a_race_is_refused():
     rows = rows_of(units, pointing, groups)
     with pytest.raises(ValueError, match=r"of other heads, e\.g\. layer, site, head \(3, 'attention', 1\)"):
         pointing_summary(rows, relevance_of(units[:-1], r, groups), 1, 1)
-    with pytest.raises(ValueError, match="table is of a race"):
+    with pytest.raises(ValueError, match="table comes from a race"):
         pointing_summary(rows, relevance_of(units, r, groups).iloc[1:], 1, 1)
 
 
