@@ -169,7 +169,7 @@ def class_mapping(
     found: dict[int, int] = {}
     for name, there in classes.items():
         if name not in own:
-            raise ValueError(f"The mapping names {name!r}, which is not a class of the model's: {', '.join(own)}.")
+            raise ValueError(f"The mapping names {name!r}, which is no class of the model's: {', '.join(own)}.")
         for other in [there] if isinstance(there, str) else there:
             if other not in others:
                 raise ValueError(

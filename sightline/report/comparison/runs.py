@@ -64,7 +64,7 @@ def _read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for needed in (path, splits):
         if not needed.is_file():
             raise FileNotFoundError(
-                f"{folder} is not a run with tested models: it has no {needed.relative_to(folder)}. Make it with "
+                f"{folder} is no run with tested models: it has no {needed.relative_to(folder)}. Make it with "
                 "train.py fit, or train.py prune --run of a trained run."
             )
     table = read_pruning_table(path)

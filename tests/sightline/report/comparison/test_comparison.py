@@ -159,7 +159,7 @@ def test_files_and_figure_are_written(two_runs, tmp_path, capsys):
 
 
 def test_bad_runs_are_refused(two_runs, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"not a run with tested models: it has no tables/pruning.csv"):
+    with pytest.raises(FileNotFoundError, match=r"no run with tested models: it has no tables/pruning.csv"):
         read_runs([tmp_path])
     with pytest.raises(ValueError, match="given twice"):
         read_runs([two_runs[0], two_runs[0]])
