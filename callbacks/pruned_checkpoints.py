@@ -32,7 +32,6 @@ from sightline.report.figures.saving import save_figure
 from sightline.report.tables.outcomes import accuracy_by, read_outcomes
 from sightline.report.tables.pruning import (
     PruningRow,
-    accuracy_interval,
     pruning_rows,
     pruning_table_markdown,
     read_pruning_table,
@@ -40,6 +39,7 @@ from sightline.report.tables.pruning import (
     write_pruning_table,
 )
 from sightline.run.atomic import replacing, write_text
+from sightline.statistics.binomial import accuracy_interval
 
 # How many models are in memory together while they are timed.
 MODELS_AT_ONCE = 8
@@ -112,7 +112,7 @@ class PrunedCheckpoints(Analysis):
         check_programs(self.programs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # What cannot be cut shall be said before the training, not after it.
+        # What cannot be cut has to be reported before the training, not after it.
         if stage == "fit" and isinstance(pl_module, VideoClassifier):
             self.wishes.check(pl_module.backbone.layers)
 

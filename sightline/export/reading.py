@@ -107,7 +107,7 @@ def _build(folder: Path, description: Mapping[str, Any]) -> Backbone:
     try:
         heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in description["removed_heads"])
         layers = tuple(int(layer) for layer in description["removed_layers"])
-        with torch.random.fork_rng(devices=[]):  # random initialisation shall not change what the caller draws next
+        with torch.random.fork_rng(devices=[]):  # random initialisation must not change what the caller draws next
             backbone = build_backbone(
                 description["name"], description["num_classes"], description["options"], layers, heads
             )

@@ -62,14 +62,14 @@ def export_model(
 
     Args:
         backbone: The model, already without what the plan removes.
-        folder: Where it shall be, ``.../pruned/<plan_id>``.
+        folder: Where to write it, ``.../pruned/<plan_id>``.
         name: Registered name of the backbone.
         options: Its options, as `build_backbone` took them.
         plan: What was removed, and why.
         provenance: Where it comes from: run, data, table of scores.
         scores: Mean score by layer or head, if a ranking was made.
         sampling: How frames are taken from a video.
-        hyper_parameters: What Lightning shall build the module of ``model.ckpt`` from; plain values only.
+        hyper_parameters: What Lightning builds the module of ``model.ckpt`` from; plain values only.
         programs: What else to write: ``torch_export`` (``model.pt2``), ``onnx`` (``model.onnx``).
         ranking: The full model's removable layers, the least relevant first, if all were ranked.
 
@@ -134,7 +134,7 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
 def _check_description(backbone: Backbone, name: str, options: Mapping[str, Any], plan: PruningPlan) -> None:
     """Raise ValueError where the model built from this description would be another one than the backbone."""
     config = backbone.config
-    with torch.random.fork_rng(devices=[]):  # exporting shall not change what the caller draws next
+    with torch.random.fork_rng(devices=[]):  # exporting must not change what the caller draws next
         twin = build_backbone(name, config.num_classes, options, plan.removed_layers, plan.removed_heads)
     if twin.config != config:
         ours, theirs = plain_config(twin.config), plain_config(config)

@@ -36,7 +36,7 @@ WAY = ["mode", "method", "score"]
 
 
 @dataclass(frozen=True)
-class Look:
+class CurveStyle:
     """How a way of pruning is told from the others: label, colour, marker and line style."""
 
     label: str
@@ -50,13 +50,13 @@ class Curve:
     """The models of one way of pruning, by depth of the cut.
 
     Attributes:
-        look: What tells it from the others.
+        style: What tells it from the others.
         points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
         seeds: Number of seeds or runs that a point averages at most; with several, low and high are the extremes.
         shaded: Whether low and high are drawn.
     """
 
-    look: Look
+    style: CurveStyle
     points: pd.DataFrame
     seeds: int
     shaded: bool
@@ -117,7 +117,7 @@ def accuracy_against_cost(
             _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
-                _number_points(axes, points[points["k"] > 0], scale, curve.look.colour, above=number % 2 == 0)
+                _number_points(axes, points[points["k"] > 0], scale, curve.style.colour, above=number % 2 == 0)
         if full is not None:
             axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
         axes.set_xlabel(f"Multiply-adds per clip ({unit})")
@@ -145,13 +145,13 @@ def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
             f"{'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
             "Test pruned models first with `train.py prune`."
         )
-    looks = _looks(rows[rows["k"] > 0])
+    styles = _styles(rows[rows["k"] > 0])
     found: list[BackboneCurves] = []
     for backbone in kept:
         group = rows[rows["backbone"] == backbone]
         unpruned = group[group["k"] == 0]
         full = None if unpruned.empty else _points(unpruned).iloc[0]
-        found.append((str(backbone), full, list(_curves(group[group["k"] > 0], looks))))
+        found.append((str(backbone), full, list(_curves(group[group["k"] > 0], styles))))
     return found
 
 
@@ -174,14 +174,14 @@ def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
     return figure, panels
 
 
-def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
-    """Give every way of pruning its look, the same in all panels."""
+def _styles(rows: pd.DataFrame) -> dict[tuple[str, ...], CurveStyle]:
+    """Give every way of pruning its style, the same in all panels."""
     scores = {score for score in rows["score"] if score in RELEVANCE_SCORES}
     told = {"mode": True, "method": rows["method"].nunique() > 1, "score": len(scores) > 1}
     ways = dict.fromkeys(zip(*(rows[key].astype(str) for key in WAY), strict=True))
     free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
     colours: dict[tuple[str, str], str] = {}
-    looks: dict[tuple[str, ...], Look] = {}
+    styles: dict[tuple[str, ...], CurveStyle] = {}
     for number, (mode, method, score) in enumerate(ways):
         parts = {"mode": mode, "method": method, "score": score}
         label = ", ".join(part for key, part in parts.items() if told[key])
@@ -195,17 +195,17 @@ def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
         line = ":" if method.endswith("heads") else "--" if dashed else "-"
         if score and score not in RELEVANCE_SCORES:  # a baseline, of which there is one mode and one score
             label = method.replace("_", " ")
-        looks[mode, method, score] = Look(label, colour, MARKERS[number % len(MARKERS)], line)
-    return looks
+        styles[mode, method, score] = CurveStyle(label, colour, MARKERS[number % len(MARKERS)], line)
+    return styles
 
 
-def _curves(rows: pd.DataFrame, looks: dict[tuple[str, ...], Look]) -> Iterator[Curve]:
+def _curves(rows: pd.DataFrame, styles: dict[tuple[str, ...], CurveStyle]) -> Iterator[Curve]:
     groups = rows.groupby(WAY, sort=False)
     for way, group in groups:
         points = _points(group)
-        look = looks[tuple(str(part) for part in way)]
-        shaded = len(groups) <= FEW or look.colour in MODE_COLOURS.values()
-        yield Curve(look, points, int(points["seeds"].max()), shaded)
+        style = styles[tuple(str(part) for part in way)]
+        shaded = len(groups) <= FEW or style.colour in MODE_COLOURS.values()
+        yield Curve(style, points, int(points["seeds"].max()), shaded)
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:
@@ -233,21 +233,21 @@ def with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
 def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
     """Name a curve, with its number of seeds where not all have the same."""
     same = len({other.seeds for other in curves}) == 1
-    return curve.look.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")
+    return curve.style.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")
 
 
 def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:
     # The first method's curves lie above the others', which show around them where they coincide.
-    first = curve.look.colour in MODE_COLOURS.values()
+    first = curve.style.colour in MODE_COLOURS.values()
     axes.plot(
-        x, points["top1"], color=curve.look.colour, marker=curve.look.marker, linestyle=curve.look.line,
+        x, points["top1"], color=curve.style.colour, marker=curve.style.marker, linestyle=curve.style.line,
         markersize=4.5 if first else 6, linewidth=1.5 if first else 2.5, alpha=1 if first else 0.75, label=label,
         zorder=4 if first else 3,
     )  # fmt: skip
     if not curve.shaded:
         return
     low, high = (points[name].to_numpy(dtype=float) for name in ("low", "high"))
-    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.look.colour, alpha=0.14, linewidth=0)
+    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.style.colour, alpha=0.14, linewidth=0)
 
 
 def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, above: bool) -> None:

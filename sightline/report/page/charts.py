@@ -93,8 +93,8 @@ def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str) -> go.
     return go.Scatter(
         x=x, y=_plain(points["top1"]), name=label, mode="lines+markers",
         customdata=[[int(k)] for k in points["k"]],
-        line={"color": curve.look.colour, "width": 2, "dash": LINES[curve.look.line]},
-        marker={"symbol": MARKERS[curve.look.marker], "size": 8},
+        line={"color": curve.style.colour, "width": 2, "dash": LINES[curve.style.line]},
+        marker={"symbol": MARKERS[curve.style.marker], "size": 8},
         hovertemplate=f"{label}, %{{customdata[0]}} removed<br>top-1 %{{y:.1f}} %<extra></extra>",
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def _band(x: list[float], points: pd.DataFrame, curve: Curve) -> go.Scatter:
     low, high = _plain(points["low"]), _plain(points["high"])
     return go.Scatter(
         x=x + x[::-1], y=high + low[::-1], mode="lines", fill="toself", showlegend=False, hoverinfo="skip",
-        line={"width": 0}, fillcolor=translucent(curve.look.colour, 0.13),
+        line={"width": 0}, fillcolor=translucent(curve.style.colour, 0.13),
     )  # fmt: skip
 
 
