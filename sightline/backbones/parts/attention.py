@@ -42,8 +42,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale
         scale: 1 / sqrt(d) if None.
     """
     learned = bias is not None and bias.requires_grad and q.device.type == "cpu"
-    if learned or only_counts(q):
+    if learned or only_counts(q) or not q.shape[1]:
         # No fused kernel takes a bias that is learned; PyTorch's fallback also looks for rows that are masked whole.
+        # Where no head is left, the fused kernel of PyTorch 2.11 divides by zero and ends the process.
         return attention_with_weights(q, k, v, bias, scale)[0]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
