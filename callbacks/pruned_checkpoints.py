@@ -14,18 +14,21 @@ from tqdm.auto import tqdm
 
 from callbacks.analysis import Analysis, Context, device_name, predict_clips
 from callbacks.logging_results import log_to_wandb
-from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, PruningRequest, Score
 from lightning_modules.video_classifier import VideoClassifier, backbone_options
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.export.counting import Cost, count_cost, percent_change
-from sightline.export.evaluation import accuracy
+from sightline.export.evaluation import accuracy, top1_percent
 from sightline.export.latency import compare_latency
 from sightline.export.reading import load_exported, read_description
 from sightline.export.runtimes import check_programs
 from sightline.export.writing import export_model
+from sightline.planning.depth_search import search_depth, write_trials
+from sightline.pruning.choosing import Choice, PlanChooser
 from sightline.pruning.plan import PruningPlan, unpruned_plan
-from sightline.pruning.targets import Targets
+from sightline.pruning.request import Method, Mode, PruningRequest, Score
+from sightline.pruning.scored_model import ScoredModel
+from sightline.pruning.targets import Targets, unmet
 from sightline.report.figures.pruning import accuracy_against_cost, accuracy_against_depth
 from sightline.report.figures.saving import save_figure
 from sightline.report.tables.outcomes import accuracy_by, read_outcomes
@@ -91,7 +94,7 @@ class PrunedCheckpoints(Analysis):
             export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
         """
         only_other = methods is None and (targets is not None or bool(heads))
-        self.wishes = PruningRequest(
+        self.request = PruningRequest(
             depths=depths if depths is not None else [] if only_other else [1, 2, 3],
             modes=modes or ["lowest", "highest"],
             score=score,
@@ -101,7 +104,6 @@ class PrunedCheckpoints(Analysis):
             targets=targets,
             heads=heads or [],
             heads_without_layers=heads_without_layers or [],
-            batch_size=batch_size,
         )
         self.batch_size = batch_size
         self.latency_batch = latency_batch
@@ -111,16 +113,22 @@ class PrunedCheckpoints(Analysis):
         check_programs(self.programs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # What cannot be cut shall be said before the training, not after it.
+        # What cannot be cut is said before the training, not after it.
         if stage == "fit" and isinstance(pl_module, VideoClassifier):
-            self.wishes.check(pl_module.backbone.layers)
+            self.request.check(pl_module.backbone.layers)
 
     def analyse(self, context: Context) -> None:
-        chooser = PlanChooser(context, self.wishes)
+        context.ranks.together(lambda: _check_whole(context))
+        chooser = PlanChooser(self._scored_model(context), self.request)
         choices = chooser.choose()
-        if chooser.unmet and not choices:
-            raise ValueError(chooser.unmet)
-        plans = [unpruned_plan(self.wishes.score), *(choice.plan for choice in choices)]
+        missed = None
+        if self.request.targets is not None:
+            met, missed = self._meet_targets(context, chooser, self.request.targets)
+            # A target may be met at a depth that was asked for anyway.
+            choices = list({choice.plan.plan_id: choice for choice in [*choices, *met]}.values())
+        if missed and not choices:
+            raise ValueError(missed)
+        plans = [unpruned_plan(self.request.score), *(choice.plan for choice in choices)]
         for choice in [*([chooser.full()] if self.export_full else []), *choices]:
             # One by one, because others do not wait for ever and programs take minutes.
             context.ranks.together(partial(self._export, context, choice), only_first=True)
@@ -130,15 +138,48 @@ class PrunedCheckpoints(Analysis):
             row = self._test(context, plan, self._model(context, plan.plan_id), full)
             rows += [row] if row is not None else []
         context.ranks.together(lambda: self._report(context, self._with_speed(context, rows)), only_first=True)
-        if chooser.unmet:  # only now: what could be made is made
-            raise ValueError(f"{chooser.unmet} The other models are exported and tested.")
+        if missed:  # only now: what could be made is made
+            raise ValueError(f"{missed} The other models are exported and tested.")
+
+    def _scored_model(self, context: Context) -> ScoredModel:
+        return ScoredModel(
+            context.backbone,
+            context.checkpoint,
+            context.split,
+            context.relevance_folder,
+            [clip.sample_id for clip in context.data.clips(context.split)],
+            lambda places: context.batches(context.split, places, self.batch_size),
+            context.data.data_hash(context.split),
+            context.ranks,
+        )
+
+    def _meet_targets(
+        self, context: Context, chooser: PlanChooser, targets: Targets
+    ) -> tuple[list[Choice], str | None]:
+        """Search the depth that meets the targets; the choice, or why there is none."""
+        choices = chooser.every_depth()
+
+        def top1(model: Backbone, plan: PruningPlan) -> float | None:
+            if not context.data.clips("val"):
+                raise ValueError("max_drop is measured on the validation split, which has no clips. Give the data one.")
+            found = predict_clips(context, model, "val", f"val/{plan.plan_id}", self.batch_size)
+            return context.ranks.together(lambda: top1_percent(found), only_first=True)
+
+        trials = search_depth(context.backbone, [choice.plan for choice in choices], targets, top1, context.ranks)
+        path = context.folder / "tables" / "targets.csv"
+        context.ranks.together(lambda: write_trials(trials, path), only_first=True)
+        if context.ranks.rank == 0:
+            log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(path)})
+        if not trials[-1].meets:
+            return [], unmet(trials, targets)
+        return [choice for choice in choices if choice.plan == trials[-1].plan], None
 
     def _folder(self, context: Context, plan_id: str) -> Path:
         return context.folder / "pruned" / plan_id
 
     def _model(self, context: Context, plan_id: str) -> Backbone:
         """The model of a plan: what is tested is what lies on disk."""
-        if plan_id == unpruned_plan(self.wishes.score).plan_id:
+        if plan_id == unpruned_plan(self.request.score).plan_id:
             return context.backbone
         device = next(context.backbone.parameters()).device
         return load_exported(self._folder(context, plan_id)).to(device)
@@ -266,3 +307,12 @@ class PrunedCheckpoints(Analysis):
             ("Pruned models", context.folder / "pruned"),
         ):
             console.print(f"{what + ':':<14} {where}", highlight=False, soft_wrap=True)
+
+
+def _check_whole(context: Context) -> None:
+    hparams = context.module.hparams
+    if hparams["removed_layers"] or hparams["removed_heads"]:
+        raise ValueError(
+            "The checkpoint holds a model from which layers or heads were removed already. Prune the full model: "
+            "the depths count from there."
+        )

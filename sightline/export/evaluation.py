@@ -45,6 +45,13 @@ def accuracy(predictions: pd.DataFrame) -> Accuracy:
     return Accuracy(int(correct.sum()), len(correct), float(correct.groupby(predictions["label"]).mean().mean()))
 
 
+def top1_percent(predictions: pd.DataFrame | None) -> float:
+    """Return the share of samples that were predicted correctly, in percent; of what `predict_split` gave to rank 0."""
+    assert predictions is not None
+    found = accuracy(predictions)
+    return 100 * found.correct / found.total
+
+
 @torch.no_grad()
 def predict(backbone: Backbone, batches: Iterable[ClipBatch]) -> pd.DataFrame:
     """Predict every readable sample of some batches: sample_id, label, predicted, p_true, group."""

@@ -6,9 +6,10 @@ import torch
 
 from sightline.backbones import build_backbone
 from sightline.export import ExportError, load_exported
-from sightline.export.depth import layers_to_skip, relevance_ranking
+from sightline.export.depth import layers_to_skip
 from sightline.export.writing import export_model
 from sightline.pruning import one_shot_plans, unpruned_plan
+from sightline.pruning.selection import relevance_ranking
 from tests.conftest import TINY_SWIN, randomise
 
 FEW = {

@@ -1,0 +1,41 @@
+"""What a user asks to be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sightline.pruning.selection import check_depths, head_count
+from sightline.pruning.targets import Targets
+from sightline.types import LayerInfo
+
+Method = Literal["relevance", "greedy", "random", "block_influence", "gradient", "last"]
+Mode = Literal["lowest", "highest"]
+Score = Literal["r", "jsd", "dprob"]
+
+
+@dataclass(frozen=True)
+class PruningRequest:
+    """What to cut; the options of `callbacks.PrunedCheckpoints` of the same names say what each means."""
+
+    depths: Sequence[int] = (1, 2, 3)
+    modes: Sequence[Mode] = ("lowest", "highest")
+    score: Score = "r"
+    scores: Sequence[Score] = ()
+    methods: Sequence[Method] = ("relevance",)
+    random_seeds: Sequence[int] = (0, 1, 2)
+    targets: Targets | None = None
+    heads: Sequence[float] = ()
+    heads_without_layers: Sequence[int] = ()
+
+    def check(self, layers: tuple[LayerInfo, ...]) -> None:
+        """Raise ValueError where a model with these layers cannot be cut like this; needs no scores."""
+        if not (self.depths or self.targets or self.heads):
+            raise ValueError("There is nothing to prune: give depths, targets or heads.")
+        check_depths([*self.depths, *self.heads_without_layers], layers)
+        if self.heads_without_layers and not self.heads:
+            raise ValueError("heads_without_layers needs heads, the numbers or shares of heads to remove.")
+        total = sum(len(site.heads) for info in layers for site in info.sites)
+        for wanted in self.heads:
+            head_count(wanted, total)
