@@ -115,7 +115,7 @@ class PrunedCheckpoints(Analysis):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # What cannot be cut is said before the training, not after it.
         if stage == "fit" and isinstance(pl_module, VideoClassifier):
-            self.request.check(pl_module.backbone.layers)
+            self.request.check(pl_module.backbone)
 
     def analyse(self, context: Context) -> None:
         context.ranks.together(lambda: _check_whole(context))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,8 +12,8 @@ import pandas as pd
 
 from sightline.pruning.baselines import baseline_scores, last_scores, random_scores
 from sightline.pruning.greedy import greedy_cuts
-from sightline.pruning.plan import BASELINES, PruningPlan, unpruned_plan
-from sightline.pruning.request import PruningRequest, Score
+from sightline.pruning.plan import BASELINES, PruningPlan, unpruned_plan, unremoved_plan
+from sightline.pruning.request import Mode, PruningRequest, Score
 from sightline.pruning.scored_model import ScoredModel
 from sightline.pruning.selection import head_plans, nested_plans, one_shot_plans, relevance_ranking
 from sightline.relevance.cut_gap import cut_gaps
@@ -59,19 +59,19 @@ class PlanChooser:
             ValueError: If something cannot be cut, or scores are of other weights or data.
             FileNotFoundError: If the model was not ablated and a plan needs it.
         """
-        self._together(lambda: self.request.check(self.layers))
+        self._together(lambda: self.request.check(self.model.backbone))
         choices: list[Choice] = []
         for method in dict.fromkeys(self.request.methods):
             if method == "relevance":
                 for score in dict.fromkeys((self.request.score, *self.request.scores)):
-                    choices += self._together(partial(self._relevance, score))
+                    choices += self._together(partial(self._relevance, score, self.request.depths, self.request.modes))
             elif method == "greedy":
                 choices += self._greedy()
             else:
                 choices += self._baseline(method)
         if self.request.heads:
             choices += self._together(self._heads)
-        return choices
+        return choices + self._together(self._tokens)
 
     def full(self) -> Choice:
         """Return the unpruned model with its ranking; a race decides sets and leaves the order within them open."""
@@ -92,19 +92,18 @@ class PlanChooser:
         order = None if race is not None else relevance_ranking(means, self.layers)
         return Choice(unpruned_plan(self.request.score), _by_name(means), entry, order)
 
-    def _relevance(self, score: Score) -> list[Choice]:
+    def _relevance(self, score: Score, depths: Sequence[int], modes: Sequence[Mode]) -> list[Choice]:
         """One-shot plans by the mean relevance of every layer."""
         table, entry = self.model.ablation("layers")
-        request, race = self.request, entry.get("race")
-        removable = self._removable()
+        removable, race = self._removable(), entry.get("race")
         if race is not None:
-            check_race(race, score, removable, request.depths, request.modes)
+            check_race(race, score, removable, depths, modes)
         order = layer_order(table, score, race)
-        plans = one_shot_plans(order, self.layers, request.depths, request.modes, score)
+        plans = one_shot_plans(order, self.layers, depths, modes, score)
         if self.model.ranks.rank == 0:
             ranking = rank_units(table, score, race)
             ranking = ranking[ranking["layer"].isin(removable)]
-            for gap in cut_gaps(ranking, request.depths, request.modes, entry["noise_floor"]):
+            for gap in cut_gaps(ranking, depths, modes, entry["noise_floor"]):
                 if not gap.clear:
                     log.warning(gap.warning)
         means = _by_name(layer_means(table, score, race))
@@ -163,6 +162,20 @@ class PlanChooser:
             plans += head_plans(means, request.heads, request.modes, request.score, gone)
         scores = {f"{unit.layer}:{unit.site}:{unit.head}": mean for unit, mean in sorted(means.items())}
         return [Choice(plan, scores, entry) for plan in plans]
+
+    def _tokens(self) -> list[Choice]:
+        """Every token reduction alone, and with the least relevant layers removed."""
+        request = self.request
+        choices = [
+            Choice(unremoved_plan(tokens), {}, {"weights_sha256": self.model.weights_sha256})
+            for tokens in request.tokens
+        ]
+        if request.tokens_without_layers:
+            cut = self._relevance(request.score, request.tokens_without_layers, ["lowest"])
+            choices += [
+                replace(choice, plan=replace(choice.plan, tokens=tokens)) for tokens in request.tokens for choice in cut
+            ]
+        return choices
 
     def _baseline(self, method: str) -> list[Choice]:
         """One-shot plans by something else than relevance; what is least by it goes."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sightline.backbones import Backbone
 from sightline.pruning.selection import check_depths, head_count
 from sightline.pruning.targets import Targets
-from sightline.types import LayerInfo
+from sightline.tokens.spec import TokenReduction
 
 Method = Literal["relevance", "greedy", "random", "block_influence", "gradient", "last"]
 Mode = Literal["lowest", "highest"]
@@ -28,14 +29,27 @@ class PruningRequest:
     targets: Targets | None = None
     heads: Sequence[float] = ()
     heads_without_layers: Sequence[int] = ()
+    tokens: Sequence[TokenReduction] = ()
+    tokens_without_layers: Sequence[int] = ()
 
-    def check(self, layers: tuple[LayerInfo, ...]) -> None:
-        """Raise ValueError where a model with these layers cannot be cut like this; needs no scores."""
-        if not (self.depths or self.targets or self.heads):
-            raise ValueError("There is nothing to prune: give depths, targets or heads.")
-        check_depths([*self.depths, *self.heads_without_layers], layers)
+    def check(self, backbone: Backbone) -> None:
+        """Raise ValueError where a model cannot be cut like this; needs no scores."""
+        if not (self.depths or self.targets or self.heads or self.tokens):
+            raise ValueError("There is nothing to prune: give depths, targets, heads or tokens.")
+        layers = backbone.layers
+        check_depths([*self.depths, *self.heads_without_layers, *self.tokens_without_layers], layers)
         if self.heads_without_layers and not self.heads:
             raise ValueError("heads_without_layers needs heads, the numbers or shares of heads to remove.")
+        if self.tokens_without_layers and not self.tokens:
+            raise ValueError("tokens_without_layers needs tokens, the token reductions to run with.")
+        by_label: dict[str, TokenReduction] = {}
+        for tokens in self.tokens:
+            tokens.build().places(backbone)  # the reducer's own checks
+            if by_label.setdefault(tokens.label, tokens) != tokens:
+                raise ValueError(
+                    f"Two token reductions are called {tokens.label} (they differ in what names round), so their plans "
+                    "would overwrite each other. Prune with one after the other under values that differ more."
+                )
         total = sum(len(site.heads) for info in layers for site in info.sites)
         for wanted in self.heads:
             head_count(wanted, total)

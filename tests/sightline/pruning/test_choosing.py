@@ -17,6 +17,7 @@ from sightline.pruning.scored_model import ScoredModel
 from sightline.relevance.racing import Race
 from sightline.relevance.table import read_manifest
 from sightline.run.atomic import write_json
+from sightline.tokens import TokenReduction
 from sightline.types import Unit
 from tests.sightline.relevance.tables import score_table
 
@@ -151,6 +152,23 @@ def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
     assert choices[0].scores["0:attention:1"] == pytest.approx(0.05)
 
 
+SOME = TokenReduction.of("random", {"kept": 0.3})
+
+
+def test_tokens_alone_need_no_scores_and_go_with_the_lowest_layers(tmp_path, tiny_swin):
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    both = [SOME, TokenReduction.of("random")]
+    plans = plans_of(model, depths=[], methods=[], tokens=both, tokens_without_layers=[2])
+    assert {plan.plan_id: plan.removed_layers for plan in plans} == {
+        "tokens-none-reduced-k0-random_kept0.3": (), "tokens-none-reduced-k0-random": (),
+        "relevance-r-lowest-k2-random_kept0.3": (1, 2), "relevance-r-lowest-k2-random": (1, 2),
+    }  # fmt: skip
+    assert [plan.tokens for plan in plans[2:]] == both
+    (model.folder / "layers.parquet").unlink()
+    (choice,) = PlanChooser(model, PruningRequest(depths=[], methods=[], tokens=[SOME])).choose()
+    assert choice.ranking == {"weights_sha256": weights_sha256(tiny_swin)}
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -159,8 +177,12 @@ def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
         ({"heads": [1.5]}, "got 1.5"),
         ({"heads_without_layers": [1]}, "needs heads"),
         ({"heads": [1], "heads_without_layers": [5]}, "Cannot remove 5 layers"),
+        ({"tokens_without_layers": [1]}, "needs tokens"),
+        ({"tokens": [SOME], "tokens_without_layers": [5]}, "Cannot remove 5 layers"),
+        ({"tokens": [TokenReduction.of("random", {"layer": 9})]}, "has layers 0 to 3"),
+        ({"tokens": [SOME, TokenReduction.of("random", {"kept": 0.3 + 1e-9})]}, "Two token reductions are called"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(tiny_swin, asked, message):
     with pytest.raises(ValueError, match=message):
-        PruningRequest(**asked).check(tiny_swin.layers)
+        PruningRequest(**asked).check(tiny_swin)
