@@ -36,11 +36,10 @@ from sightline.report.tables.pruning import (
     PruningRow,
     accuracy_interval,
     pruning_rows,
-    pruning_table_markdown,
     read_pruning_table,
-    render_pruning_table,
     write_pruning_table,
 )
+from sightline.report.tables.pruning_layout import pruning_table_markdown, render_pruning_table
 from sightline.run.atomic import replacing
 
 # How many models are in memory together while they are timed.

@@ -9,7 +9,8 @@ import pandas as pd
 
 from sightline.report.tables.markdown import markdown_table
 from sightline.report.tables.outcomes import UNPRUNED
-from sightline.report.tables.pruning import RELEVANCE_SCORES, amount_and_change
+from sightline.report.tables.pruning import RELEVANCE_SCORES
+from sightline.report.tables.pruning_layout import amount_and_change
 
 
 def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> str:

@@ -11,7 +11,8 @@ from sightline.report.page.blocks import Block, Column, Folded, Missing, Section
 from sightline.report.page.charts import accuracy_curves
 from sightline.report.page.numbers import column, fixed, interval, signed
 from sightline.report.page.run_results import RunResults
-from sightline.report.tables.pruning import RELEVANCE_SCORES, plan_label, removed_units
+from sightline.report.tables.pruning import RELEVANCE_SCORES
+from sightline.report.tables.pruning_layout import plan_label, removed_units
 
 TARGETS = ("plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets")
 
