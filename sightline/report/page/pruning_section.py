@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sightline.report.figures.pruning import backbone_curves
+from sightline.report.figures.pruning_curves import backbone_curves
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table, Text, chart
 from sightline.report.page.charts import accuracy_curves
 from sightline.report.page.numbers import column, fixed, interval, signed
