@@ -9,7 +9,12 @@ from typing import Any
 import pandas as pd
 
 from sightline.report.figures.style import CYCLE, MUTED
-from sightline.report.tables.pruning import RELEVANCE_SCORES, layers_and_heads_alone, reference_rows
+from sightline.report.tables.pruning import (
+    REDUCTION,
+    RELEVANCE_SCORES,
+    layers_and_heads_alone,
+    reference_rows,
+)
 from sightline.report.tables.pruning_layout import reduction_labels
 
 MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1]}
@@ -18,7 +23,6 @@ MARKERS = "osD^vPX"
 FEW = 4
 """Up to so many curves have shaded intervals and numbered points; more would hide each other, so of more only those of
 the first method are shaded."""
-REDUCTION = ["tokens", "format", "runtime"]
 WAY = ["mode", "method", "score", *REDUCTION]
 """What a curve's models have in common."""
 NO_LINE = "none"
@@ -82,7 +86,9 @@ def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
         unpruned = group[reference_rows(group)]
         full = None if unpruned.empty else _points(unpruned).iloc[0]
         whole = group[group["k"] == 0]
-        starts = {tuple(map(str, key)): _points(same).iloc[0] for key, same in whole.groupby(REDUCTION, sort=False)}
+        starts = {
+            tuple(map(str, key)): _points(same).iloc[0] for key, same in whole.groupby(list(REDUCTION), sort=False)
+        }
         found.append((str(backbone), full, list(_curves(drawn[drawn["backbone"] == backbone], starts, looks))))
     return found
 
@@ -124,8 +130,8 @@ def _curves(
     rows: pd.DataFrame, starts: Mapping[tuple[str, ...], pd.Series], looks: Mapping[tuple[str, ...], Look]
 ) -> Iterator[Curve]:
     """Yield a curve per way of pruning; what is a curve's start is no curve of its own."""
-    started = set(rows.loc[rows["k"] > 0, REDUCTION].itertuples(index=False, name=None))
-    uncut = pd.Series(list(rows[REDUCTION].itertuples(index=False, name=None)), rows.index)
+    started = set(rows.loc[rows["k"] > 0, list(REDUCTION)].itertuples(index=False, name=None))
+    uncut = pd.Series(list(rows[list(REDUCTION)].itertuples(index=False, name=None)), rows.index)
     rows = rows[(rows["k"] > 0) | ~uncut.isin(started)]
     groups = rows.groupby(WAY, sort=False)
     for way, group in groups:

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
-from sightline.report.tables.pruning import read_pruning_table
+from sightline.report.tables.pruning import read_pruning_table, reference_rows
 from sightline.run.folder import is_run_folder
 from sightline.run.provenance import read_provenance
 
@@ -91,7 +91,7 @@ class RunResults:
     def predictions(self) -> pd.DataFrame | None:
         """Read the unpruned model's predictions on the test clips, as the table of tested models rests on."""
         table = self.pruning()
-        plans = [] if table is None else table.loc[table["mode"] == "none", "plan_id"].tolist()
+        plans = [] if table is None else table.loc[reference_rows(table), "plan_id"].tolist()
         path = self.folder / "tables" / "predictions" / f"{plans[0] if plans else ''}.csv"
         return pd.read_csv(path) if path.is_file() else None
 

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sightline.report.tables.outcomes import UNPRUNED
 from sightline.run.atomic import replacing
 
 if TYPE_CHECKING:
     # At run time this would load torch, which writing a table does not need.
     from sightline.types import Unit
 
-# What the reference model has; also what a table says that an older version wrote.
+UNPRUNED = "none"
+"""The mode of a model that the plan leaves as it is."""
 FORMAT = "fp32"
 RUNTIME = "pytorch"
+"""What the reference model has; also what is read from a table that an older version wrote."""
+REDUCTION = ("tokens", "format", "runtime")
+"""The columns that tell how a model runs, beside what was removed from it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sightline.report.tables.markdown import markdown_table
-from sightline.report.tables.outcomes import UNPRUNED
-from sightline.report.tables.pruning import FORMAT, RELEVANCE_SCORES, RUNTIME
+from sightline.report.tables.pruning import FORMAT, RELEVANCE_SCORES, RUNTIME, UNPRUNED
 
 
 def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> Table:
