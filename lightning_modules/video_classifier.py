@@ -15,8 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from sightline.backbones import Backbone, build_backbone
+from sightline.backbones import Backbone, Reducer, build_backbone
+from sightline.backbones.contract.reducer import ReductionPoints
 from sightline.checkpoints.loading import load_weights
+from sightline.export.reading import built_as
+from sightline.tokens.spec import TokenReduction
 from sightline.types import ClipBatch, ModelRecord, Unit
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ STRUCTURE = (
     "class_names",
     "removed_layers",
     "removed_heads",
+    "tokens",
 )
 
 
@@ -54,6 +58,7 @@ class VideoClassifier(L.LightningModule):
         label_smoothing: float = 0.0,
         removed_layers: list[int] | None = None,
         removed_heads: list[list[Any]] | None = None,
+        tokens: dict[str, Any] | None = None,
     ) -> None:
         """Build the model.
 
@@ -72,12 +77,16 @@ class VideoClassifier(L.LightningModule):
             schedule: Constant, or falling to zero along a half cosine over the run.
             warmup_epochs: Epochs over which the learning rate rises linearly from zero.
             label_smoothing: Share of the target spread evenly over all classes.
-            removed_layers: Original indices of layers that shall not exist.
-            removed_heads: Heads that shall not exist, each as [layer, site, head].
+            removed_layers: Original indices of layers that do not exist.
+            removed_heads: Heads that do not exist, each as [layer, site, head].
+            tokens: Token reduction to train and test with, e.g. {name: random, options: {kept: 0.5}}; all tokens if not
+                given.
         """
         super().__init__()
         self.save_hyperparameters(*STRUCTURE)
         self.backbone: Backbone
+        self.tokens: TokenReduction | None
+        self.reducer: Reducer | None
         self.confusion: Tensor
         self.weights = weights
         self.optimizer = optimizer
@@ -99,6 +108,10 @@ class VideoClassifier(L.LightningModule):
             tuple(structure["removed_layers"] or ()),
             heads,
         )
+        self.tokens = TokenReduction.from_plain(structure["tokens"]) if structure["tokens"] else None
+        self.reducer = None if self.tokens is None else self.tokens.build()
+        if self.reducer is not None:
+            ReductionPoints(self.backbone, self.reducer)  # its checks
         names = tuple(structure["class_names"] or ())
         self.backbone.set_record(dataclasses.replace(self.backbone.record, class_names=names))
         classes = structure["num_classes"]
@@ -122,7 +135,7 @@ class VideoClassifier(L.LightningModule):
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = repr(self.backbone.config)
+        checkpoint["config"] = built_as(self.backbone, self.tokens)
         checkpoint["record"] = self.backbone.record.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -141,7 +154,7 @@ class VideoClassifier(L.LightningModule):
             log.warning("The checkpoint's structure replaces the configured one: %s.", told or "other class names")
             self.hparams.update(stored)
             self._build(stored)
-        config = repr(self.backbone.config)
+        config = built_as(self.backbone, self.tokens)
         if checkpoint.get("config", config) != config:
             raise ValueError(
                 f"The checkpoint's {stored['backbone']} was built as {checkpoint['config']}; this version builds it as "
@@ -164,7 +177,7 @@ class VideoClassifier(L.LightningModule):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return the logits (B, classes) of clips (B, 3, T, H, W)."""
-        return self.backbone(clips)
+        return self.backbone(clips, reducer=self.reducer)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         if not len(batch["label"]):

@@ -1,6 +1,6 @@
 """One full model that serves any depth: which layers to leave out of a call, following the ranking.
 
-    backbone = load_exported(folder)
+    backbone = load_exported(folder).backbone
     logits = backbone(clips, skip=layers_to_skip(folder, depth=3))
 
 The logits are those of the export from which the three least relevant layers were removed.

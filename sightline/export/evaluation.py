@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import shared_rows
 from sightline.types import ClipBatch
@@ -53,14 +53,14 @@ def top1_percent(predictions: pd.DataFrame | None) -> float:
 
 
 @torch.no_grad()
-def predict(backbone: Backbone, batches: Iterable[ClipBatch]) -> pd.DataFrame:
+def predict(backbone: Backbone, batches: Iterable[ClipBatch], reducer: Reducer | None = None) -> pd.DataFrame:
     """Predict every readable sample of some batches: sample_id, label, predicted, p_true, group."""
     device = next(backbone.parameters()).device
     rows: list[tuple[str, int, int, float, str]] = []
     for batch in batches:
         if not batch["sample_id"]:
             continue
-        p = backbone(batch["clip"].to(device)).cpu().double().softmax(dim=-1)
+        p = backbone(batch["clip"].to(device), reducer=reducer).cpu().double().softmax(dim=-1)
         true = p.gather(1, batch["label"][:, None]).squeeze(1)
         columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
         rows.extend(zip(batch["sample_id"], *columns, batch["group"], strict=True))
@@ -73,6 +73,7 @@ def predict_split(
     batches: Callable[[list[int]], Iterable[ClipBatch]],
     path: Path,
     ranks: Ranks | None = None,
+    reducer: Reducer | None = None,
 ) -> pd.DataFrame | None:
     """Predict a whole split, each sample by exactly one process, and write the predictions as a CSV file.
 
@@ -82,13 +83,14 @@ def predict_split(
         batches: Gives an iterable of batches of the samples at these places.
         path: The file to write, in the order of ``sample_ids``; samples that could not be read are absent.
         ranks: The processes that share the work.
+        reducer: The token reduction to run with.
 
     Returns:
         The predictions on rank 0, None elsewhere.
     """
     ranks = ranks or Ranks()
     parts = path.with_name(f".{path.name}.parts")
-    frame = shared_rows(parts, sample_ids, lambda places: predict(backbone, batches(places)), TYPES, ranks)
+    frame = shared_rows(parts, sample_ids, lambda places: predict(backbone, batches(places), reducer), TYPES, ranks)
 
     def write() -> None:
         assert frame is not None

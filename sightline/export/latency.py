@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sightline.backbones import Backbone
+from sightline.backbones.contract.reducer import Reducer
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,26 @@ class Latency:
 
 
 def measure_latency(
-    backbone: Backbone, batch: int = 1, repeats: int = 20, warmup: int = 3, compiled: bool = False
+    backbone: Backbone,
+    batch: int = 1,
+    repeats: int = 20,
+    warmup: int = 3,
+    compiled: bool = False,
+    reducer: Reducer | None = None,
 ) -> Latency:
-    """Time the forward pass of one backbone; see `compare_latency`."""
-    return compare_latency({"": backbone}, batch, repeats, warmup, compiled)[""]
+    """Time the forward pass of one backbone, with a reducer if one is given; see `compare_latency`."""
+    reducers = None if reducer is None else {"": reducer}
+    return compare_latency({"": backbone}, batch, repeats, warmup, compiled, reducers)[""]
 
 
 def compare_latency(
-    backbones: Mapping[str, Backbone], batch: int = 1, repeats: int = 20, warmup: int = 3, compiled: bool = False
+    backbones: Mapping[str, Backbone],
+    batch: int = 1,
+    repeats: int = 20,
+    warmup: int = 3,
+    compiled: bool = False,
+    reducers: Mapping[str, Reducer] | None = None,
+    clips: Tensor | None = None,
 ) -> dict[str, Latency]:
     """Time the forward pass of several backbones in turns.
 
@@ -54,6 +68,9 @@ def compare_latency(
         repeats: Timed passes of each model.
         warmup: Passes of each model before, which are not timed.
         compiled: Whether to time what torch.compile makes of the models; compiling is part of the warm-up.
+        reducers: By name, for the models that run with fewer tokens.
+        clips: What to run, uint8 (N, 3, T, H, W): its first ``batch`` clips, repeated where there are fewer; noise if
+            not given. Of a reducer whose answer depends on what clips show, the time on noise means nothing.
 
     Raises:
         ValueError: If there is nothing to time, no warm-up to compile in, or a model is on a device other than cpu
@@ -68,17 +85,18 @@ def compare_latency(
     if not backbones:
         raise ValueError("Expected at least one backbone to time, got none.")
     names = list(backbones)
-    clips = {name: example_clips(backbone, batch) for name, backbone in backbones.items()}
-    run: dict[str, Callable[[Tensor], Tensor]] = dict(backbones)
+    shown = {name: _clips_for(backbone, batch, clips) for name, backbone in backbones.items()}
+    run: dict[str, Callable[..., Tensor]] = dict(backbones)
     if compiled:
         run = {name: torch.compile(backbone, dynamic=False) for name, backbone in backbones.items()}
+    run |= {name: partial(run[name], reducer=reducer) for name, reducer in (reducers or {}).items()}
     times: dict[str, list[float]] = {name: [] for name in names}
     # Not inference_mode: what a backbone caches in there (its bias) could not be used outside.
     with torch.no_grad(), evaluating(backbones.values()):
         for turn in range(warmup + repeats):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                elapsed = _forward_ms(run[name], clips[name])
+                elapsed = _forward_ms(run[name], shown[name])
                 if turn >= warmup:
                     times[name].append(elapsed)
     return {name: _summary(times[name], batch) for name in names}
@@ -87,6 +105,12 @@ def compare_latency(
 def _summary(times_ms: list[float], batch: int) -> Latency:
     low, median, high = np.quantile(times_ms, [0.25, 0.5, 0.75]).tolist()
     return Latency(median, high - low, 1000.0 * batch / median, batch)
+
+
+def _clips_for(backbone: Backbone, batch: int, clips: Tensor | None) -> Tensor:
+    if clips is None:
+        return example_clips(backbone, batch)
+    return clips[torch.arange(batch) % len(clips)].to(next(backbone.parameters()).device)
 
 
 def example_clips(backbone: Backbone, batch: int) -> Tensor:
@@ -100,7 +124,7 @@ def example_clips(backbone: Backbone, batch: int) -> Tensor:
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
 
 
-def _forward_ms(run: Callable[[Tensor], Tensor], clips: Tensor) -> float:
+def _forward_ms(run: Callable[..., Tensor], clips: Tensor) -> float:
     """Return the milliseconds of one forward pass, by CUDA events on a GPU."""
     if clips.device.type == "cpu":
         start = time.perf_counter()

@@ -61,7 +61,7 @@ class PlanChooser:
         """
         self._together(lambda: self.request.check(self.model.backbone))
         choices: list[Choice] = []
-        for method in dict.fromkeys(self.request.methods):
+        for method in dict.fromkeys(self.request.methods if self.request.depths else ()):
             if method == "relevance":
                 for score in dict.fromkeys((self.request.score, *self.request.scores)):
                     choices += self._together(partial(self._relevance, score, self.request.depths, self.request.modes))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sightline.backbones import Backbone
+from sightline.backbones.contract.reducer import ReductionPoints
 from sightline.pruning.selection import check_depths, head_count
 from sightline.pruning.targets import Targets
 from sightline.tokens.spec import TokenReduction
@@ -44,7 +45,7 @@ class PruningRequest:
             raise ValueError("tokens_without_layers needs tokens, the token reductions to run with.")
         by_label: dict[str, TokenReduction] = {}
         for tokens in self.tokens:
-            tokens.build().places(backbone)  # the reducer's own checks
+            ReductionPoints(backbone, tokens.build())  # its checks
             if by_label.setdefault(tokens.label, tokens) != tokens:
                 raise ValueError(
                     f"Two token reductions are called {tokens.label} (they differ in what names round), so their plans "

@@ -63,6 +63,11 @@ BackboneCurves = tuple[str, pd.Series | None, list[Curve]]
 """A backbone, its unpruned model where that was tested, and a curve per way of pruning."""
 
 
+def has_depths(frame: pd.DataFrame) -> bool:
+    """Whether there are models to draw over the number of removed layers: some that lack layers and no heads."""
+    return bool(((frame["k"] > 0) & (frame["removed_heads"] == "")).any())
+
+
 def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
     """Gather the curves of every backbone over ``axis`` (``k`` or ``macs``).
 

@@ -76,7 +76,7 @@ def exported(place):
 def test_the_same_model_comes_back(plan, tmp_path):
     backbone = make(plan)
     folder = export(backbone, tmp_path / plan.plan_id, plan)
-    loaded = load_exported(folder)
+    loaded = load_exported(folder).backbone
     assert torch.equal(logits(loaded), logits(backbone))
     assert loaded.layers == backbone.layers
     assert loaded.record == RECORD
@@ -90,7 +90,7 @@ def test_the_same_model_comes_back(plan, tmp_path):
 def test_precision_survives(dtype, place):
     plan = PLANS["layers"]
     backbone = make(plan).to(dtype)
-    loaded = load_exported(export(backbone, place, plan))
+    loaded = load_exported(export(backbone, place, plan)).backbone
     assert next(loaded.parameters()).dtype == dtype
     assert torch.equal(logits(loaded), logits(backbone))
 
@@ -275,7 +275,7 @@ def test_earlier_export_is_replaced(exported):
     (exported / "model.onnx").write_text("made from the earlier weights")
     newer = make(PLANS["layers"], seed=9)
     export(newer, exported, PLANS["layers"])
-    assert torch.equal(logits(load_exported(exported)), logits(newer))
+    assert torch.equal(logits(load_exported(exported).backbone), logits(newer))
     assert sorted(contents(exported)) == ["model.ckpt", "model.json", "model.safetensors"]
     assert list(exported.parent.iterdir()) == [exported]
 
@@ -374,7 +374,7 @@ def test_weights_of_another_model_are_refused(exported):
         load_exported(exported)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 2}', '{"format_version": null}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 3}', '{"format_version": null}'])
 def test_other_formats_are_refused(text, exported):
     (exported / "model.json").write_text(text)
     with pytest.raises(ExportError, match=r"not whole JSON|has format version"):
@@ -412,4 +412,4 @@ def test_damaged_descriptions_are_refused(changes, exported):
 
 def test_checkpoint_is_not_needed_to_load(exported):
     (exported / "model.ckpt").unlink()
-    assert load_exported(exported).depth == 6
+    assert load_exported(exported).backbone.depth == 6
