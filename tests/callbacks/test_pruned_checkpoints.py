@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import sightline
 import train
 from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints
 from callbacks.analysis import COUNTED_CLIPS, Context
@@ -21,6 +22,7 @@ from sightline.report.comparison.compare import compare_runs
 from sightline.report.page.html import write_report
 from sightline.report.tables.pruning import pruning_rows, read_pruning_table, reference_rows
 from sightline.run.ranks import Ranks
+from sightline.tokens import TokenReduction
 from tests.conftest import CABIN, TINY_SWIN, randomise
 
 HALF = {"name": "random", "options": {"kept": 0.5}}
@@ -118,6 +120,15 @@ def test_the_checkpoint_is_tested_with_its_tokens(pruned):
         logits = torch.cat([pruned.backbone(batch["clip"], reducer=module.tokens.build()) for batch in batches])
     labels = torch.cat([batch["label"] for batch in batches])
     assert tested["test/loss"] == pytest.approx(loss(logits, labels).item(), abs=1e-4)
+
+
+def test_a_loaded_export_classifies_with_its_tokens(pruned):
+    plan = "tokens-none-reduced-k0-random_kept0.2_layer2"
+    model = sightline.load(pruned.folder / "pruned" / plan, device="cpu")
+    clips = pruned.some_clips("test", 2)
+    with torch.no_grad():
+        wanted = pruned.backbone(clips, reducer=TokenReduction.from_plain(FEW).build()).double().softmax(-1)
+    torch.testing.assert_close(model.classify(clips), wanted, rtol=0, atol=1e-6)
 
 
 def test_report_and_comparison_tell_the_plans_apart(pruned, tmp_path):
