@@ -18,6 +18,7 @@ from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from sightline.export.counting import count_cost
 from sightline.export.reading import load_exported
+from sightline.pruning.targets import Targets
 from sightline.report.comparison.compare import compare_runs
 from sightline.report.page.html import write_report
 from sightline.report.tables.pruning import pruning_rows, read_pruning_table, reference_rows
@@ -163,6 +164,21 @@ def test_a_model_that_runs_with_tokens_is_neither_ablated_nor_pruned(pruned):
         step.check(pruned.module)
         with pytest.raises(ValueError, match=f"{type(step).__name__} works on models that run with all tokens.*random"):
             step.check(module)
+
+
+def test_targets_that_nothing_meets_are_told_after_the_rest_was_made(copied):
+    shutil.rmtree(copied.folder / "pruned")
+    targets = Targets(max_gmacs=1e-9)
+    step = PrunedCheckpoints(depths=[1], modes=["lowest"], targets=targets, latency_repeats=0)
+    with pytest.raises(ValueError, match=r"No depth meets the targets .* The other models are exported and tested"):
+        step.analyse(copied)
+    tried = pd.read_csv(copied.folder / "tables" / "targets.csv")
+    assert tried["k"].tolist() == [1, 2, 3, 4]
+    assert not tried["meets"].any()
+    table = read_pruning_table(copied.folder / "tables" / "pruning.csv")
+    assert table["plan_id"].tolist() == ["relevance-r-none-k0", "relevance-r-lowest-k1"]  # others have no export now
+    with pytest.raises(ValueError, match="No depth meets the targets"):
+        PrunedCheckpoints(targets=targets).analyse(copied)
 
 
 @pytest.mark.parametrize(
