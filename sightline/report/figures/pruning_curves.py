@@ -108,7 +108,8 @@ def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
     free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
     colours: dict[tuple[str, ...], str] = {}
     looks: dict[tuple[str, ...], Look] = {}
-    ways = rows.drop_duplicates(WAY)
+    # Curves before points, so that a curve looks the same over cost and over depth, where there are no points.
+    ways = pd.concat([cut, rows[rows["k"] == 0]]).drop_duplicates(WAY)
     row: Any
     for number, row in enumerate(ways.itertuples(index=False)):
         mode, method, score = (str(getattr(row, key)) for key in WAY[:3])

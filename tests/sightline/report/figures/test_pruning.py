@@ -189,13 +189,17 @@ def reduced(k: int, top1: float, tokens: str = "random", macs: int = 15) -> Prun
 
 
 def test_layers_with_fewer_tokens_are_a_curve_that_starts_at_these_tokens_alone(frame_of):
-    frame = frame_of([*ROWS, reduced(0, 77), reduced(2, 72, macs=12), reduced(4, 65, macs=9)])
+    frame = frame_of(
+        [*ROWS, reduced(0, 60, "random_kept0.3"), reduced(0, 77), reduced(2, 72, macs=12), reduced(4, 65, macs=9)]
+    )
     depth, cost = accuracy_against_depth(frame), accuracy_against_cost(frame)
     name = "lowest, tokens random"
     np.testing.assert_allclose(curves(depth.axes[0])[name], [[0, 77], [2, 72], [4, 65]])
     np.testing.assert_allclose(curves(depth.axes[0])["lowest"], [[0, 80], [2, 78], [4, 76]])
     np.testing.assert_allclose(curves(cost.axes[0])[name], [[9, 65], [12, 72], [15, 77]])
-    assert legend(cost)[:3] == ["lowest", "highest", name]  # the start is no way of its own
+    assert legend(cost)[:4] == ["lowest", "highest", "tokens random_kept0.3", name]  # the start is no way of its own
+    lines = [next(line for line in figure.axes[0].lines if line.get_label() == name) for figure in (depth, cost)]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 1
     without = accuracy_against_depth(frame_of([*ROWS, reduced(2, 72, macs=12)]))
     np.testing.assert_allclose(curves(without.axes[0])[name], [[2, 72]])
 

@@ -9,8 +9,10 @@ import sys
 import pandas as pd
 import pytest
 
+from sightline.pruning.plan import FORMATS
 from sightline.report.tables.pruning import (
     COLUMNS,
+    FORMAT,
     PruningRow,
     accuracy_interval,
     layers_and_heads_alone,
@@ -144,6 +146,10 @@ def test_a_table_of_an_older_version_is_read_as_all_tokens_fp32_and_pytorch(tmp_
     assert pruning_rows(old) == [FULL, HEADS]
     new.assign(format="", runtime="").to_csv(tmp_path / "empty.csv", index=False)
     assert pruning_rows(read_pruning_table(tmp_path / "empty.csv")) == [FULL, HEADS]
+
+
+def test_the_reference_format_is_that_of_plans():
+    assert FORMATS[0] == FORMAT
 
 
 def test_the_reference_has_all_tokens_fp32_and_pytorch(tmp_path):
