@@ -26,11 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
-from lightning_modules import VideoClassifier  # noqa: E402
 from sightline.backbones import Backbone  # noqa: E402
 from sightline.backbones.contract.state import TokenState  # noqa: E402
+from sightline.checkpoints.files import read_checkpoint  # noqa: E402
+from sightline.checkpoints.trained import model_of, structure_of  # noqa: E402
 from sightline.report.tables.markdown import markdown_table  # noqa: E402
 from sightline.report.tables.pruning import read_pruning_table  # noqa: E402
+from sightline.run.paths import RunFolder  # noqa: E402
 
 Layers = tuple[int, ...]
 METHODS = {
@@ -60,7 +62,7 @@ def every_set(backbone: Backbone, clips: torch.Tensor, most: int) -> Iterator[tu
 
 
 def data_of(run: Path) -> datamodules.ClipDataModule:
-    config = yaml.safe_load((run / "config.yaml").read_text())["data"]
+    config = yaml.safe_load(RunFolder(run).config.read_text())["data"]
     return getattr(datamodules, config["class_path"].rsplit(".", 1)[-1])(**config["init_args"])
 
 
@@ -69,26 +71,28 @@ def test_sets(run: Path, threads: int) -> pd.DataFrame:
     """Return run, backbone, k, removed and top1 (percent of the test clips) of every set."""
     torch.set_num_threads(threads)
     data = data_of(run)
-    module = VideoClassifier.load_from_checkpoint(run / "checkpoints" / "best.ckpt", weights_only=True).eval()
-    most = int(read_pruning_table(run / "tables" / "pruning.csv")["k"].max())
+    path = RunFolder(run).best_checkpoint
+    content = read_checkpoint(path)
+    backbone = model_of(content, path)
+    most = int(read_pruning_table(RunFolder(run).pruning_table)["k"].max())
     correct: dict[Layers, int] = {}
     total = 0
     for batch in data.evaluation_loader(data.clips("test")):
         if not batch["sample_id"]:
             continue  # none of its clips could be read
         total += len(batch["sample_id"])
-        for removed, logits in every_set(module.backbone, batch["clip"], most):
+        for removed, logits in every_set(backbone, batch["clip"], most):
             right = int((logits.argmax(1) == batch["label"]).sum())
             correct[removed] = correct.get(removed, 0) + right
     rows = [(len(removed), " ".join(map(str, removed)), 100 * right / total) for removed, right in correct.items()]
     found = pd.DataFrame(rows, columns=["k", "removed", "top1"])
     print(f"{run}: {len(found)} sets", flush=True)
-    return found.assign(run=run.name, backbone=module.hparams["backbone"])
+    return found.assign(run=run.name, backbone=structure_of(content)["backbone"])
 
 
 def places(run: Path, sets: pd.DataFrame) -> pd.DataFrame:
     """Return where every method's set stands among all of its size."""
-    models = read_pruning_table(run / "tables" / "pruning.csv")
+    models = read_pruning_table(RunFolder(run).pruning_table)
     rows = []
     for k, same in sets[sets["k"] > 0].groupby("k"):
         top1 = same.set_index("removed")["top1"]

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from sightline.report.tables.markdown import markdown_table  # noqa: E402
 from sightline.report.tables.pointing import CORRELATION, RELEVANT  # noqa: E402
+from sightline.run.paths import RunFolder  # noqa: E402
 
 LEVELS = (RELEVANT, "uniform map")
 CONTRASTS = ("difference to all other heads", "difference to other deep heads", CORRELATION)
@@ -32,8 +33,8 @@ CONTRASTS = ("difference to all other heads", "difference to other deep heads", 
 
 def explain(run: Path, split: str, threads: int) -> None:
     """Play the pointing game on one run; its output goes to explain-<split>.log in the run's folder."""
-    table = run / "tables" / f"pointing_{split}_summary.csv"
-    if table.is_file() and table.stat().st_mtime > (run / "checkpoints" / "best.ckpt").stat().st_mtime:
+    table = RunFolder(run).table(f"pointing_{split}_summary")
+    if table.is_file() and table.stat().st_mtime > RunFolder(run).best_checkpoint.stat().st_mtime:
         print(f"{run}: explained before", flush=True)
         return
     command = [sys.executable, "train.py", "explain", "--run", str(run), "--split", split]
@@ -53,8 +54,8 @@ def read_summaries(runs: list[Path], split: str) -> pd.DataFrame:
     """Return the summaries of all runs, with columns backbone and run."""
     found = []
     for run in runs:
-        config = yaml.safe_load((run / "config.yaml").read_text())
-        summary = pd.read_csv(run / "tables" / f"pointing_{split}_summary.csv")
+        config = yaml.safe_load(RunFolder(run).config.read_text())
+        summary = pd.read_csv(RunFolder(run).table(f"pointing_{split}_summary"))
         found.append(summary.assign(backbone=config["model"]["init_args"]["backbone"], run=run.name))
     return pd.concat(found, ignore_index=True)
 

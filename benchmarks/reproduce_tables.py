@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
 from sightline.report.comparison.compare import compare_runs  # noqa: E402
+from sightline.run.paths import RunFolder  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "tables" / "pruning_by_subject.csv").is_file()
+        return RunFolder(self.folder).table("pruning_by_subject").is_file()
 
     @property
     def log_path(self) -> Path:
@@ -92,7 +93,7 @@ class Job:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         command = [sys.executable, "train.py", "fit", "--config", str(path), "--run", str(self.folder)]
-        last = self.folder / "checkpoints" / "last.ckpt"
+        last = RunFolder(self.folder).last_checkpoint
         return [*command, *(["--ckpt_path", str(last)] if last.is_file() else ["--replace_run", "true"]), *more]
 
     def start(self, more: list[str], threads: int | None) -> None:

@@ -23,12 +23,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
-from lightning_modules import VideoClassifier  # noqa: E402
+from sightline.checkpoints.trained import load_trained  # noqa: E402
 from sightline.report.comparison.compare import compare_runs  # noqa: E402
+from sightline.run.paths import RunFolder  # noqa: E402
 
 
 def run_seed(config: str, seed: int, folder: Path, more: list[str]) -> None:
-    if (folder / "tables" / "pruning.csv").exists():
+    if RunFolder(folder).pruning_table.exists():
         return
     command = [sys.executable, "train.py", "fit", "--config", config, "--run", str(folder), "--replace_run", "true"]
     seeds = ["--seed_everything", str(seed), "--data.init_args.seed", str(seed)]
@@ -38,15 +39,15 @@ def run_seed(config: str, seed: int, folder: Path, more: list[str]) -> None:
 @torch.no_grad()
 def frozen_accuracy(folder: Path) -> float:
     """Top-1 of a run's best weights on the test clips when every frame is the middle one, in percent."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())["data"]
+    config = yaml.safe_load(RunFolder(folder).config.read_text())["data"]
     data = getattr(datamodules, config["class_path"].rsplit(".", 1)[-1])(**config["init_args"])
-    module = VideoClassifier.load_from_checkpoint(folder / "checkpoints" / "best.ckpt", weights_only=True).eval()
+    backbone = load_trained(RunFolder(folder).best_checkpoint)
     correct = total = 0
     for batch in data.evaluation_loader(data.clips("test")):
-        clip = batch["clip"].to(module.device)
+        clip = batch["clip"]
         middle = clip.shape[2] // 2
         frozen = clip[:, :, middle : middle + 1].expand_as(clip)
-        correct += int((module(frozen).argmax(1).cpu() == batch["label"]).sum())
+        correct += int((backbone(frozen).argmax(1).cpu() == batch["label"]).sum())
         total += len(batch["label"])
     return 100 * correct / total
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,9 +18,11 @@ from torch import Tensor
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone, Reducer
-from sightline.checkpoints.loading import CheckpointError, plain_state_dict, read_checkpoint
+from sightline.checkpoints.files import read_checkpoint
+from sightline.checkpoints.trained import model_of, trained_checkpoint
 from sightline.export.evaluation import predict_split
 from sightline.relevance.race_job import RaceSettings
+from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch
 
@@ -41,7 +42,7 @@ class Context:
         folder: The run's folder.
         split: The split to score (``train`` decides what is pruned).
         module: The classifier that was trained; its weights are the last ones.
-        backbone: A copy with the weights to analyse, in evaluation mode, on this process's device.
+        backbone: One of its own with the weights to analyse, in evaluation mode, on this process's device.
         checkpoint: Where these weights come from.
         data: The data module.
         ranks: The processes that share the work.
@@ -64,8 +65,12 @@ class Context:
     race: RaceSettings = field(default_factory=RaceSettings)
 
     @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.folder)
+
+    @property
     def relevance_folder(self) -> Path:
-        return self.folder / "relevance" / self.split
+        return self.run.relevance(self.split).path
 
     def batches(self, split: str, places: list[int], batch_size: int | None) -> Iterator[ClipBatch]:
         """Yield the clips at these places of a split, and count those that cannot be read."""
@@ -97,8 +102,9 @@ def predict_clips(
         model,
         [clip.sample_id for clip in context.data.clips(split)],
         lambda places: context.batches(split, places, batch_size),
-        context.folder / "tables" / "predictions" / f"{name}.csv",
+        context.run.predictions(name),
         context.ranks,
+        {"model": name, "data_sha256": context.data.data_hash(split)},
         reducer,
     )
 
@@ -142,7 +148,7 @@ class Analysis(L.Callback, ABC):
         except Exception as error:
             raise RuntimeError(
                 f"{type(self).__name__} failed after the fit: {error}\nThe trained model is safe in "
-                f"{folder / 'checkpoints'}. Go on from there with: python train.py {self.command} --run {folder}"
+                f"{RunFolder(folder).checkpoints}. Go on from there with: python train.py {self.command} --run {folder}"
             ) from error
 
 
@@ -177,14 +183,11 @@ def make_context(
             f"{type(data).__name__}."
         )
     check_split(folder, data)
-    checkpoint = checkpoint or run_checkpoint(folder)
+    checkpoint = checkpoint or str(trained_checkpoint(RunFolder(folder)))
     content = dict(read_checkpoint(checkpoint))
-    module.on_load_checkpoint(content)
-    backbone = copy.deepcopy(module.backbone)
-    backbone.load_state_dict(plain_state_dict(content, checkpoint))
-    device = trainer.strategy.root_device
-    # Scores and rankings need float32, whatever precision the training had.
-    backbone = backbone.to(device).float().eval().requires_grad_(False)
+    module.on_load_checkpoint(content)  # so that its structure is that of the weights to analyse
+    # In float32, whatever precision the training had: scores and rankings need it.
+    backbone = model_of(content, checkpoint).to(trainer.strategy.root_device)
     return Context(
         folder,
         split,
@@ -211,7 +214,7 @@ def check_split(folder: Path, data: ClipDataModule) -> None:
 
     Without this, clips that the model was trained on could be among those that test it.
     """
-    path = folder / "splits.csv"
+    path = RunFolder(folder).splits
     if not path.is_file():
         return
     columns = ["sample_id", "label", "split"]
@@ -224,21 +227,6 @@ def check_split(folder: Path, data: ClipDataModule) -> None:
             f"The data is not what {folder} was trained on: {len(names)} clips were added, taken away, or have another "
             f"label or split than in {path}, e.g. {names[0]}. Restore the annotations, or train a new run."
         )
-
-
-def run_checkpoint(folder: Path) -> str:
-    """Return the path of a run's best weights, or of its last where nothing was validated.
-
-    Raises:
-        CheckpointError: If the run has no checkpoint.
-    """
-    for name in ("best.ckpt", "last.ckpt"):
-        if (folder / "checkpoints" / name).is_file():
-            return str(folder / "checkpoints" / name)
-    raise CheckpointError(
-        f"There is no checkpoint in {folder / 'checkpoints'}. Train first (python train.py fit ...) or pass "
-        "--ckpt_path."
-    )
 
 
 def device_name(device: torch.device) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
+import pyarrow as pa
 import torch
-from tqdm.auto import tqdm
 
 from callbacks.analysis import Analysis, Context
 from callbacks.logging_results import log_to_wandb
+from sightline.backbones import Backbone
+from sightline.backbones.fingerprint import weights_sha256
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.matrix import UNIT
 from sightline.relevance.memory import StackSize
@@ -19,6 +21,21 @@ from sightline.relevance.precision import forward_precision
 from sightline.relevance.scores import score
 from sightline.relevance.screening import agreement, gradient_proxy, unit_rows
 from sightline.run.atomic import replacing
+from sightline.run.parts import PartStore
+from sightline.run.sharing import BatchResult, share_result
+from sightline.types import ClipBatch, Unit
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("layer", pa.int64()),
+        ("site", pa.string()),
+        ("head", pa.int64()),
+        ("proxy", pa.float64()),
+        ("r", pa.float64()),
+    ]
+)
+"""Rows of a clip and a head; ``r`` is there where the clip was also scored exactly."""
 
 
 class GradientScreening(Analysis):
@@ -43,56 +60,53 @@ class GradientScreening(Analysis):
         self.batch_size = batch_size
 
     def analyse(self, context: Context) -> None:
-        count = len(context.data.clips(context.split))
-        mine = list(range(count))[context.ranks.rank :: context.ranks.world]
-        compared = set(torch.linspace(0, count - 1, min(self.exact_samples, count)).round().int().tolist())
-        folder = context.folder / "tables"
-
-        def share(rank: int) -> Path:
-            return folder / f".screening_{context.split}.{rank}"
-
-        context.ranks.together(lambda: self._score(context, mine, compared, share(context.ranks.rank)))
-        context.ranks.together(lambda: self._report(context, share, folder), only_first=True)
-
-    def _score(self, context: Context, mine: list[int], compared: set[int], share: Path) -> None:
-        """Score this process's clips and write them down for the first one to gather."""
-        backbone = context.backbone
-        device = next(backbone.parameters()).device
-        units = backbone.units("heads")
-        names = {context.data.clips(context.split)[place].sample_id for place in compared}
-        stack, proxies, exact = StackSize(), [], []
-        bar = tqdm(total=len(mine), desc=f"Screening {len(units)} heads", unit="clip", disable=context.ranks.rank != 0)
-        with bar, forward_precision("float32", device):
-            for batch in context.batches(context.split, mine, self.batch_size):
-                clips, labels, ids = batch["clip"].to(device), batch["label"], batch["sample_id"]
-                if ids:
-                    proxies.append(unit_rows(gradient_proxy(backbone, clips, labels), units, ids, "proxy"))
-                chosen = [place for place, name in enumerate(ids) if name in names]
-                if chosen:
-                    logits = ablated_logits(backbone, clips[chosen], units, stack=stack)
-                    r = score(logits.base, logits.units, labels[chosen]).r
-                    exact.append(unit_rows(r, units, [ids[place] for place in chosen], "r"))
-                bar.update(len(ids) + len(batch["unreadable"]))
-        share.parent.mkdir(exist_ok=True)
-        for rows, kind in ((proxies, "proxy"), (exact, "r")):
-            empty = unit_rows(torch.empty(0, 0), [], [], kind)
-            pd.concat(rows or [empty]).to_parquet(share.with_suffix(f".{kind}"))
-
-    def _report(self, context: Context, share: Callable[[int], Path], folder: Path) -> None:
-        tables = {}
-        for kind in ("proxy", "r"):
-            files = [share(rank).with_suffix(f".{kind}") for rank in range(context.ranks.world)]
-            tables[kind] = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-            for file in files:
-                file.unlink()
-        found = agreement(tables["proxy"], tables["r"])
-        ranking = tables["proxy"].groupby(UNIT, sort=True)["proxy"].agg(["mean", "median"]).reset_index()
-        ranking = ranking.sort_values(["mean", *UNIT], ignore_index=True)
-        path = folder / f"screening_{context.split}.csv"
-        with replacing(path) as unfinished:
-            ranking.assign(spearman=found.spearman, exact_samples=found.samples).to_csv(unfinished, index=False)
-        log_to_wandb(context.loggers, {f"screening_{context.split}": ranking})
-        print(
-            f"Wrote {path}: {found.heads} heads by gradient, the least relevant first. Rank correlation with the exact "
-            f"scores (mean r) on {found.samples} clips: {found.spearman:.3f}."
+        clips = context.data.clips(context.split)
+        chosen = torch.linspace(0, len(clips) - 1, min(self.exact_samples, len(clips))).round().int().tolist()
+        compared = {clips[place].sample_id for place in chosen}
+        path = context.run.table(f"screening_{context.split}")
+        made_from = {
+            "weights_sha256": weights_sha256(context.backbone),
+            "data_sha256": context.data.data_hash(context.split),
+            "exact_samples": self.exact_samples,
+        }
+        units = context.backbone.units("heads")
+        stack = StackSize()
+        share_result(
+            PartStore.beside(path, SCHEMA, made_from),
+            [clip.sample_id for clip in clips],
+            lambda places: context.batches(context.split, places, self.batch_size),
+            lambda batch: BatchResult(_screened(context.backbone, batch, units, compared, stack)),
+            lambda rows: _report(context, pa.concat_tables(rows).to_pandas(), path),
+            context.ranks,
+            title=f"Screening {len(units)} heads",
         )
+
+
+def _screened(
+    backbone: Backbone, batch: ClipBatch, units: Sequence[Unit], compared: Collection[str], stack: StackSize
+) -> pa.Table:
+    """Score a batch by gradient, and those of its clips that are to be compared exactly too."""
+    device = next(backbone.parameters()).device
+    clips, labels, ids = batch["clip"].to(device), batch["label"], batch["sample_id"]
+    chosen = [place for place, name in enumerate(ids) if name in compared]
+    r = torch.full((len(units), len(ids)), torch.nan, dtype=torch.float64)
+    with forward_precision("float32", device):
+        proxy = gradient_proxy(backbone, clips, labels)
+        if chosen:
+            logits = ablated_logits(backbone, clips[chosen], units, stack=stack)
+            r[:, chosen] = score(logits.base, logits.units, labels[chosen]).r.double()
+    rows = unit_rows(proxy, units, ids, "proxy").assign(r=r.T.reshape(-1).tolist())
+    return pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
+
+
+def _report(context: Context, rows: pd.DataFrame, path: Path) -> None:
+    found = agreement(rows.drop(columns="r"), rows.drop(columns="proxy").dropna(subset="r"))
+    ranking = rows.groupby(UNIT, sort=True)["proxy"].agg(["mean", "median"]).reset_index()
+    ranking = ranking.sort_values(["mean", *UNIT], ignore_index=True)
+    with replacing(path) as unfinished:
+        ranking.assign(spearman=found.spearman, exact_samples=found.samples).to_csv(unfinished, index=False)
+    log_to_wandb(context.loggers, {f"screening_{context.split}": ranking})
+    print(
+        f"Wrote {path}: {found.heads} heads by gradient, the least relevant first. Rank correlation with the exact "
+        f"scores (mean r) on {found.samples} clips: {found.spearman:.3f}."
+    )

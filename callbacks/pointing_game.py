@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pandas as pd
@@ -13,6 +15,7 @@ from callbacks.analysis import Analysis, Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.logging_results import log_to_wandb
 from sightline.backbones import Backbone
+from sightline.backbones.fingerprint import weights_sha256
 from sightline.explain.methods import head_maps as maps
 from sightline.explain.metrics.pointing_job import point_split
 from sightline.relevance.heads import default_ends
@@ -78,14 +81,20 @@ class PointingGame(Analysis):
             if context.ranks.rank == 0:
                 print(f"{unknown} The pointing game is left out (docs/pointing.md says how to give boxes).")
             return
+        clips = context.data.clips(context.split)
         path = point_split(
-            truths.places,
-            lambda places: context.batches(context.split, places, self.batch_size),
+            [clips[place].sample_id for place in truths.places],
+            lambda at: context.batches(context.split, [truths.places[i] for i in at], self.batch_size),
             truths.of,
             partial(head_maps, context.backbone),
-            context.folder / "attention" / f"pointing_{context.split}.parquet",
+            context.run.pointing(context.split),
             context.ranks,
             self.tolerance,
+            {
+                "weights_sha256": weights_sha256(context.backbone),
+                "data_sha256": context.data.data_hash(context.split),
+                "boxes_sha256": None if self.boxes is None else sha256(Path(self.boxes).read_bytes()).hexdigest(),
+            },
         )
         context.ranks.together(lambda: self._summarise(context, pd.read_parquet(path)), only_first=True)
 
@@ -97,13 +106,13 @@ class PointingGame(Analysis):
                 "No relevance of all heads on all clips to compare with. Score them: train.py ablate --sampling full."
             )
         else:
-            relevance = read_scores(context.folder / "relevance" / split, "heads")
+            relevance = read_scores(context.run.relevance(split).path, "heads")
             ends = default_ends(context.backbone.family, relevance["layer"].nunique())
             early = ends if self.early_layers is None else self.early_layers
             deep = ends if self.deep_layers is None else self.deep_layers
             summary = pointing_summary(rows, relevance, early, deep, self.score)
             tables["summary"] = summary.assign(relevance_split=split)
-        paths = write_pointing_tables(tables, context.folder / "tables", context.split)
+        paths = write_pointing_tables(tables, context.run.tables, context.split)
         log_to_wandb(context.loggers, {f"pointing_{context.split}/{name}": frame for name, frame in tables.items()})
         for line in summary_lines(tables["summary"]) if "summary" in tables else []:
             print(line)
@@ -115,7 +124,7 @@ class PointingGame(Analysis):
 def _scored_split(context: Context) -> str | None:
     """Return which split's relevance to compare with: that of the same clips, else of the training clips."""
     for split in (context.split, "train"):
-        entry = read_manifest(context.folder / "relevance" / split)["tables"].get("heads")
+        entry = read_manifest(context.run.relevance(split).path)["tables"].get("heads")
         if entry is not None and entry.get("race") is None:
             return split
     return None

@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 
 from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, device_name, predict_clips
 from callbacks.logging_results import log_to_wandb
-from lightning_modules.video_classifier import VideoClassifier, backbone_options
+from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
+from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import Cost, count_cost
 from sightline.export.evaluation import accuracy, top1_percent
 from sightline.export.latency import compare_latency
@@ -40,7 +41,7 @@ from sightline.report.tables.pruning import (
     write_pruning_table,
 )
 from sightline.report.tables.pruning_layout import pruning_table_markdown, render_pruning_table
-from sightline.run.atomic import replacing
+from sightline.run.atomic import replacing, write_text
 from sightline.tokens.spec import TokenReduction
 from sightline.tokens.tracing import kept_share
 
@@ -181,7 +182,7 @@ class PrunedCheckpoints(Analysis):
             return context.ranks.together(lambda: top1_percent(found), only_first=True)
 
         trials = search_depth(context.backbone, [choice.plan for choice in choices], targets, top1, context.ranks)
-        path = context.folder / "tables" / "targets.csv"
+        path = context.run.table("targets")
         context.ranks.together(lambda: write_trials(trials, path), only_first=True)
         if context.ranks.rank == 0:
             log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(path)})
@@ -190,7 +191,7 @@ class PrunedCheckpoints(Analysis):
         return [choice for choice in choices if choice.plan == trials[-1].plan], None
 
     def _folder(self, context: Context, plan_id: str) -> Path:
-        return context.folder / "pruned" / plan_id
+        return context.run.pruned(plan_id)
 
     def _model(self, context: Context, plan_id: str) -> ExportedModel:
         """The model of a plan: what is tested is what lies on disk."""
@@ -261,39 +262,39 @@ class PrunedCheckpoints(Analysis):
 
     def _by_class_and_subject(self, context: Context, models: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Write pruning_by_class.csv and pruning_by_subject.csv, and return them under their names in W&B."""
-        names, tables = context.data.class_names, context.folder / "tables"
+        names = context.data.class_names
         class_of = {clip.sample_id: names[clip.label] for clip in context.data.clips("test")}
-        outcomes = read_outcomes(models["plan_id"], tables / "predictions", class_of)
+        outcomes = read_outcomes(models["plan_id"], context.run.predictions_folder, class_of)
         found = {
             "class": accuracy_by(outcomes, models, "class"),
             "subject": accuracy_by(outcomes, models, "group"),
         }
         for key, table in found.items():
-            with replacing(tables / f"pruning_by_{key}.csv") as temporary:
+            with replacing(context.run.table(f"pruning_by_{key}")) as temporary:
                 table.to_csv(temporary, index=False, float_format="%.6g")
         return {f"pruning/by_{key}": table for key, table in found.items()}
 
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
-        path = context.folder / "tables" / "pruning.csv"
-        rows += earlier_rows(path, context.folder / "pruned", weights_sha256(context.backbone), rows)
+        path = context.run.pruning_table
+        rows += earlier_rows(path, context.run.pruned, weights_sha256(context.backbone), rows)
         write_pruning_table(rows, path)
         frame = read_pruning_table(path)
-        path.with_suffix(".md").write_text(pruning_table_markdown(frame) + "\n")
+        write_text(path.with_suffix(".md"), pruning_table_markdown(frame) + "\n")
         log_to_wandb(context.loggers, self._by_class_and_subject(context, frame))
         labels = [clip.label for clip in context.data.clips("test")]
         majority = 100 * max(labels.count(label) for label in set(labels)) / len(labels)
         figures = {"accuracy_against_cost": accuracy_against_cost(frame, majority=majority)}
         if has_depths(frame):
             figures["accuracy_against_depth"] = accuracy_against_depth(frame, majority=majority)
-        drawn = [save_figure(figure, context.folder / "figures", name)[0] for name, figure in figures.items()]
+        drawn = [save_figure(figure, context.run.figures, name)[0] for name, figure in figures.items()]
         log_to_wandb(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))
         console.print(render_pruning_table(frame))
         console.print(f"Speed on {device_name(next(context.backbone.parameters()).device)}.", highlight=False)
         for what, where in (
             ("Table", path),
-            ("Figures", f"{', '.join(map(str, drawn))} and more in {context.folder / 'figures'}"),
+            ("Figures", f"{', '.join(map(str, drawn))} and more in {context.run.figures}"),
             ("Scores", context.relevance_folder),
-            ("Pruned models", context.folder / "pruned"),
+            ("Pruned models", context.run.pruned_folder),
         ):
             console.print(f"{what + ':':<14} {where}", highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, predict_clips
 from callbacks.logging_results import log_to_wandb
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
-from lightning_modules.video_classifier import backbone_options
+from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import count_cost
 from sightline.export.evaluation import accuracy
 from sightline.export.reading import ExportedModel, exported_plan, load_exported, read_description
@@ -43,7 +43,7 @@ class RecoveredModel(Analysis):
                 f"RecoveredModel needs lightning_modules.RecoveringClassifier as model, got {type(module).__name__}."
             )
         plan = exported_plan(read_description(module.student))
-        folder = context.folder / "pruned" / plan.plan_id
+        folder = context.run.pruned(plan.plan_id)
         context.ranks.together(lambda: self._export(context, module, plan, folder), only_first=True)
         device = next(context.backbone.parameters()).device
         models = {"full": ExportedModel(load_teacher(module.teacher), None), "pruned": load_exported(module.student)}
@@ -86,7 +86,7 @@ class RecoveredModel(Analysis):
         return {**told, "mean_class_acc": 100 * found.mean_class, "params": cost.params, "macs": cost.macs}
 
     def _report(self, context: Context, table: pd.DataFrame, folder: Path) -> None:
-        path = context.folder / "tables" / "recovery.csv"
+        path = context.run.table("recovery")
         with replacing(path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
         log_to_wandb(context.loggers, {"recovery": table})

@@ -57,7 +57,7 @@ class RelevanceBoxplots(Analysis):
             table = read_scores(context.relevance_folder, kind)
             for score in self.scores:
                 name = f"relevance_{context.split}_{kind}_{score}"
-                paths = save_figure(static[kind](table, score), context.folder / "figures", name)
+                paths = save_figure(static[kind](table, score), context.run.figures, name)
                 print(f"Drew {', '.join(map(str, paths))}")
                 log_to_wandb(context.loggers, {f"{name}/figure": interactive[kind](table, score)})
             self._summarise(context, kind, table)
@@ -68,7 +68,7 @@ class RelevanceBoxplots(Analysis):
         removable = [info.index for info in context.backbone.layers if info.removable] if kind == "layers" else None
         race = entry.get("race")
         tables = relevance_tables(table, self.scores, entry["class_names"], removable, race, entry["noise_floor"])
-        paths = write_relevance_tables(tables, context.folder / "tables", context.split, kind)
+        paths = write_relevance_tables(tables, context.run.tables, context.split, kind)
         log_to_wandb(
             context.loggers, {f"relevance_{context.split}_{kind}/{name}": frame for name, frame in tables.items()}
         )
@@ -82,7 +82,7 @@ class RelevanceBoxplots(Analysis):
         deep = ends if self.deep_layers is None else self.deep_layers
         # Heads of a race saw different samples: what earlier scores chose goes, and nothing takes its place.
         tables = {} if raced else head_tables(table, self.scores, class_names, early, deep, self.specialised_layers)
-        paths = write_head_tables(tables, context.folder / "tables", context.split)
+        paths = write_head_tables(tables, context.run.tables, context.split)
         if not tables:
             print("Chose no heads: the table is of a race.")
             return

@@ -8,6 +8,8 @@ from typing import Literal
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from sightline.run.paths import RunFolder
+
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps checkpoints/best.ckpt and checkpoints/last.ckpt."""
@@ -31,7 +33,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # The folder is known only now; Lightning would otherwise follow the logger's.
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        self.dirpath = str(RunFolder(Path(trainer.default_root_dir)).checkpoints)
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -17,6 +17,8 @@ from lightning_modules.video_classifier import VideoClassifier
 from sightline.report.figures.confusion import confusion_figure
 from sightline.report.figures.saving import save_figure
 from sightline.report.tables.split import clips_per_class, render_split_table
+from sightline.run.atomic import replacing
+from sightline.run.paths import RunFolder
 
 
 def suffix_of_test(trainer: L.Trainer) -> str:
@@ -40,8 +42,7 @@ class RunRecords(L.Callback):
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, ClipDataModule):
             # Lightning lets every process pass setup before any of them reads a clip.
-            name = "unreadable.csv" if stage == "fit" else f"unreadable-{stage}.csv"
-            data.record_bad_clips(Path(trainer.default_root_dir) / "tables" / name, trainer.global_rank)
+            data.record_bad_clips(RunFolder(Path(trainer.default_root_dir)).unreadable(stage), trainer.global_rank)
         if stage in ("validate", "test") and isinstance(data, ClipDataModule):
             check_split(Path(trainer.default_root_dir), data)
         if (
@@ -50,16 +51,14 @@ class RunRecords(L.Callback):
             and isinstance(data, ClipDataModule)
             and not getattr(trainer, "fast_dev_run", False)
         ):
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
+            run = RunFolder(Path(trainer.default_root_dir))
             table = data.split_table()
-            table.to_csv(folder / "splits.csv", index=False)
-            (folder / "tables").mkdir(exist_ok=True)
             counts = clips_per_class(table, data.class_names)
-            counts.to_csv(folder / "tables" / "split.csv", index=False)
+            _write_csv(table, run.splits)
+            _write_csv(counts, run.table("split"))
             log_to_wandb(trainer.loggers, {"split": counts})
             Console().print(render_split_table(table, data.class_names))
-            print(f"Splits: every clip in {folder / 'splits.csv'}, counts in {folder / 'tables' / 'split.csv'}")
+            print(f"Splits: every clip in {run.splits}, counts in {run.table('split')}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_began = time.monotonic()
@@ -89,21 +88,20 @@ class RunRecords(L.Callback):
         quick = getattr(trainer, "fast_dev_run", False)
         if quick or not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
             return
-        folder = Path(trainer.default_root_dir)
+        run = RunFolder(Path(trainer.default_root_dir))
         suffix = suffix_of_test(trainer)
-        (folder / "tables").mkdir(parents=True, exist_ok=True)
         results = pd.DataFrame(
             [(name, float(value)) for name, value in trainer.callback_metrics.items()], columns=["metric", "value"]
         )
-        results.to_csv(folder / "tables" / f"test{suffix}.csv", index=False)
+        _write_csv(results, run.table(f"test{suffix}"))
         names = pl_module.backbone.record.class_names or tuple(map(str, range(len(pl_module.confusion))))
         counts = pl_module.confusion.cpu().numpy()
         rows = pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=list(names))
-        rows.to_csv(folder / "tables" / f"confusion{suffix}.csv")
+        _write_csv(rows, run.table(f"confusion{suffix}"), index=True)
         figure = confusion_figure(counts, list(names))
-        save_figure(figure, folder / "figures", f"confusion{suffix}")
+        save_figure(figure, run.figures, f"confusion{suffix}")
         log_to_wandb(trainer.loggers, {f"confusion{suffix}": figure, f"test{suffix}": results})
-        print(f"Results: {folder / 'tables' / f'test{suffix}.csv'}")
+        print(f"Results: {run.table(f'test{suffix}')}")
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
@@ -119,10 +117,13 @@ class RunRecords(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self._predictions:
             return
-        folder = Path(trainer.default_root_dir) / "tables"
-        folder.mkdir(parents=True, exist_ok=True)
         suffix = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = folder / f"predict{suffix}.csv"
-        pd.concat(self._predictions).to_csv(path, index=False)
+        path = RunFolder(Path(trainer.default_root_dir)).table(f"predict{suffix}")
+        _write_csv(pd.concat(self._predictions), path)
         print(f"Predictions: {path}")
         self._predictions = []
+
+
+def _write_csv(table: pd.DataFrame, path: Path, index: bool = False) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=index)

@@ -18,6 +18,7 @@ from callbacks.relevance_boxplots import RelevanceBoxplots
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
 from sightline.relevance.race_job import RaceSettings
+from sightline.run.paths import RunFolder
 
 # What runs where a run's configuration names no such callback.
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
@@ -106,7 +107,7 @@ class RunTrainer(L.Trainer):
             prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
             ranks_of(self).together(prepare)
             folder = Path(self.default_root_dir)
-            record = folder / "tables" / f"unreadable-{command}.csv"
+            record = RunFolder(folder).unreadable(command)
             ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
             for step in steps:

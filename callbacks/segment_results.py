@@ -15,6 +15,8 @@ from callbacks.run_records import suffix_of_test
 from datamodules.clip_data_module import ClipDataModule
 from sightline.export.evaluation import accuracy
 from sightline.export.segments import merge_chunks
+from sightline.run.atomic import replacing
+from sightline.run.paths import RunFolder
 from sightline.video.clips import Clip
 
 
@@ -56,9 +58,9 @@ class SegmentResults(L.Callback):
             return
         names = np.asarray(trainer.datamodule.class_names)  # type: ignore[attr-defined]
         table = self._segments.assign(**{key: names[self._segments[key]] for key in ("label", "predicted")})
-        path = Path(trainer.default_root_dir) / "tables" / f"test_segments{suffix_of_test(trainer)}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False)
+        path = RunFolder(Path(trainer.default_root_dir)).table(f"test_segments{suffix_of_test(trainer)}")
+        with replacing(path) as temporary:
+            table.to_csv(temporary, index=False)
         print(f"Segments: {path}")
 
     def _clips(self, trainer: L.Trainer) -> list[Clip]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+from sightline.run.atomic import replacing
 
 COLUMNS = ("split", "sample_id", "reason")
 Rows = dict[tuple[str, str], str]
@@ -65,8 +66,6 @@ class BadClipRecord:
         """
         written: Rows | None = None
         while (rows := self._rows()) != written:
-            unfinished = self.path.with_name(f".{self.path.name}.{self.rank}")
-            with unfinished.open("w", newline="", encoding="utf-8") as file:
+            with replacing(self.path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([COLUMNS, *((*key, reason) for key, reason in rows.items())])
-            os.replace(unfinished, self.path)
             written = rows

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 _LISTED = 20
 
 
-class TooManyBadClipsError(RuntimeError):
+class TooManyBadClipsError(ValueError):
     """More clips of a split are unreadable than ``max_bad_fraction`` allows."""
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
-from sightline.export.reading import ExportedModel, load_exported, read_description
+from sightline.checkpoints.trained import load_trained
+from sightline.export.reading import load_exported, read_description
 from sightline.types import ClipBatch
 
 
@@ -110,13 +111,11 @@ def load_teacher(path: str) -> Backbone:
         FileNotFoundError: If nothing is there.
         ValueError: If it is neither, or a model that runs with fewer tokens.
     """
-    teacher: ExportedModel | VideoClassifier
-    if Path(path).is_dir():
-        teacher = load_exported(path)
-    elif Path(path).is_file():
-        teacher = VideoClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    else:
+    if not Path(path).is_dir() and not Path(path).is_file():
         raise FileNotFoundError(f"There is no teacher at {path}. Pass a run's checkpoint or an exported folder.")
+    if Path(path).is_file():
+        return load_trained(path)
+    teacher = load_exported(path)
     if teacher.reducer is not None:
         raise ValueError(f"The teacher {path} runs with {teacher.reducer}. Pass the full model, which has all tokens.")
     return teacher.backbone

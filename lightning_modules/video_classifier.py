@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from typing import Any, Literal
@@ -15,27 +14,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from sightline.backbones import Backbone, Reducer, build_backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
 from sightline.checkpoints.loading import load_weights
-from sightline.export.reading import built_as
+from sightline.checkpoints.trained import STRUCTURE, build_structure, built_as, check_and_record, structure_of
 from sightline.tokens.spec import TokenReduction
-from sightline.types import ClipBatch, ModelRecord, Unit
+from sightline.types import ClipBatch
 
 log = logging.getLogger(__name__)
-
-# What a checkpoint must say of the model's structure for it to be built again.
-STRUCTURE = (
-    "backbone",
-    "frames",
-    "size",
-    "options",
-    "num_classes",
-    "class_names",
-    "removed_layers",
-    "removed_heads",
-    "tokens",
-)
 
 
 class VideoClassifier(L.LightningModule):
@@ -100,20 +86,11 @@ class VideoClassifier(L.LightningModule):
 
     def _build(self, structure: dict[str, Any]) -> None:
         """Build the backbone and the metrics that depend on the number of classes."""
-        heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in structure["removed_heads"] or ())
-        self.backbone = build_backbone(
-            structure["backbone"],
-            structure["num_classes"],
-            backbone_options(structure),
-            tuple(structure["removed_layers"] or ()),
-            heads,
-        )
+        self.backbone = build_structure(structure)
         self.tokens = TokenReduction.from_plain(structure["tokens"]) if structure["tokens"] else None
         self.reducer = None if self.tokens is None else self.tokens.build()
         if self.reducer is not None:
             ReductionPoints(self.backbone, self.reducer)  # its checks
-        names = tuple(structure["class_names"] or ())
-        self.backbone.set_record(dataclasses.replace(self.backbone.record, class_names=names))
         classes = structure["num_classes"]
         metrics: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(classes, average="micro")}
         if classes > 5:
@@ -135,17 +112,12 @@ class VideoClassifier(L.LightningModule):
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = built_as(self.backbone, self.tokens)
+        checkpoint["config"] = built_as(self.backbone, self.hparams["tokens"])
         checkpoint["record"] = self.backbone.record.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over structure and normalisation from the checkpoint, so that a pruned one loads anywhere."""
-        stored = {key: checkpoint.get("hyper_parameters", {}).get(key) for key in STRUCTURE}
-        if stored["backbone"] is None:
-            raise ValueError(
-                "The checkpoint does not say which backbone it holds, so it was not saved by VideoClassifier. "
-                "To start from other weights, pass them as --model.weights and not as --ckpt_path."
-            )
+        stored = structure_of(checkpoint)
         own = {key: self.hparams.get(key) for key in STRUCTURE}
         self._check_classes(stored["class_names"])
         changed = [key for key in STRUCTURE if (stored[key] or None) != (own[key] or None)]
@@ -154,15 +126,7 @@ class VideoClassifier(L.LightningModule):
             log.warning("The checkpoint's structure replaces the configured one: %s.", told or "other class names")
             self.hparams.update(stored)
             self._build(stored)
-        config = built_as(self.backbone, self.tokens)
-        if checkpoint.get("config", config) != config:
-            raise ValueError(
-                f"The checkpoint's {stored['backbone']} was built as {checkpoint['config']}; this version builds it as "
-                f"{config}. Use the version of Sightline that wrote the checkpoint."
-            )
-        record = checkpoint.get("record")
-        if record is not None:
-            self.backbone.set_record(ModelRecord.from_plain(record, stored["class_names"] or ()))
+        check_and_record(self.backbone, checkpoint, stored)
 
     def _check_classes(self, stored: list[str] | None) -> None:
         own = self.hparams.get("class_names")
@@ -274,8 +238,3 @@ def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
         return 1.0
     progress = (step - warmup) / max(total - warmup, 1)
     return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-
-
-def backbone_options(structure: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that `build_backbone` takes: the configured ones and the input size."""
-    return {**(structure["options"] or {}), "frames": structure["frames"], "size": structure["size"]}

@@ -17,9 +17,8 @@ from sightline.backbones import Backbone, Reducer
 from sightline.explain import CellMap, head_maps
 from sightline.export.model import Clips, Model, stacked_clips
 from sightline.relevance.ablation import ablated_logits
-from sightline.relevance.matrix import UNIT
+from sightline.relevance.matrix import SCORES, UNIT
 from sightline.relevance.memory import StackSize
-from sightline.relevance.scores import SCORES
 from sightline.relevance.scores import score as score_logits
 from sightline.relevance.table import rows_of
 from sightline.types import Unit

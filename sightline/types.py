@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from torch import Tensor
+if TYPE_CHECKING:  # a page of results and a comparison read these types, and need no PyTorch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class _Artist:
 
     def say(self, heads: pd.DataFrame, table: Path) -> None:
         clips = heads["sample_id"].nunique()
-        print(f"Drew the attention of {clips} clips: {self.context.folder / 'attention'}, {table}")
+        print(f"Drew the attention of {clips} clips: {self.context.run.attention}, {table}")
         if self.seconds.clips:
             print(self.seconds)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from sightline.explain import write_mp4
 from sightline.report.figures.attention import Frames, Panel, side_by_side, strip_figure
 from sightline.report.figures.style import styled
 from sightline.run.atomic import replacing, write_json
+from sightline.run.paths import RunFolder
+from sightline.run.unfinished import final_name
 
-INDEX = "index.json"
 _PER_SECOND = 4.0  # frames of a video: the few that the model sees, slowly enough to follow
 _DPI = 130
 
@@ -53,25 +53,19 @@ def write_strip(stem: Path, kind: str, frames: Frames, panels: Sequence[Panel], 
     return [picture.name, video.name]
 
 
-def update_index(folder: Path, captions: Mapping[str, str], endings: tuple[str, ...]) -> None:
-    """Put the captions of new files into the index, and delete all other files of the same endings.
+def update_captions(run: RunFolder, captions: Mapping[str, str], endings: tuple[str, ...]) -> None:
+    """Add the captions of new files to those that are there, and delete all other files of the same endings.
 
-    That goes by the names of the files and not by the index, which knows nothing of what an interrupted gallery drew.
+    That goes by the names of the files, because the captions know nothing of what an interrupted gallery drew.
 
     Args:
-        folder: Where the files and their index lie.
+        run: The run whose ``attention/`` it is.
         captions: By file name.
         endings: Those of the files of which these are all that there shall be.
     """
-    index = folder / INDEX
-    earlier = json.loads(index.read_text()) if index.exists() else {}
+    earlier = json.loads(run.captions.read_text()) if run.captions.exists() else {}
     kept = {file: text for file, text in earlier.items() if not file.endswith(endings)}
-    for path in folder.iterdir():
-        if _whole_name(path.name).endswith(endings) and path.name not in captions:
+    for path in run.attention.iterdir():
+        if final_name(path.name).endswith(endings) and path.name not in captions:
             path.unlink()
-    write_json(index, {**captions, **kept})
-
-
-def _whole_name(name: str) -> str:
-    """Return what a half-written file, as `replacing` names it, was to be called; other names as they are."""
-    return re.sub(r"^\.(.*)\.\d+\.tmp(\.\w+)$", r"\1\2", name)
+    write_json(run.captions, {**captions, **kept})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from callbacks.analysis import Context
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.relevance.clip_heads import HeadChooser
 from sightline.relevance.heads import default_ends
 from sightline.relevance.table import read_manifest, read_scores
+from sightline.run.paths import RunFolder
 
 
 def head_chooser(
@@ -29,9 +29,10 @@ def head_chooser(
         FileNotFoundError: If none of the splits was scored.
         ValueError: If what was scored is a race.
     """
-    split = next((name for name in splits if _scored(context.folder, name)), splits[-1])
-    table = read_scores(context.folder / "relevance" / split, "heads")
-    entry = read_manifest(context.folder / "relevance" / split)["tables"]["heads"]
+    split = next((name for name in splits if _scored(context.run, name)), splits[-1])
+    folder = context.run.relevance(split).path
+    table = read_scores(folder, "heads")
+    entry = read_manifest(folder)["tables"]["heads"]
     if entry["weights_sha256"] != weights_sha256(context.backbone):
         existing = {(unit.layer, unit.site, unit.head) for unit in context.backbone.units("heads")}
         table = table[[key in existing for key in zip(table["layer"], table["site"], table["head"], strict=True)]]
@@ -45,7 +46,7 @@ def head_chooser(
     return HeadChooser(table, entry["class_names"], early, deep, last, score), split
 
 
-def _scored(folder: Path, split: str) -> bool:
+def _scored(run: RunFolder, split: str) -> bool:
     """Whether all heads of a split were scored on all its clips."""
-    entry = read_manifest(folder / "relevance" / split)["tables"].get("heads")
+    entry = read_manifest(run.relevance(split).path)["tables"].get("heads")
     return entry is not None and entry.get("race") is None

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from callbacks.analysis import Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.galleries.clips import file_stems
-from callbacks.galleries.files import update_index
+from callbacks.galleries.files import update_captions
 from callbacks.logging_results import log_to_wandb
 from sightline.explain.drawing.blurring import blur_boxes
 from sightline.report.figures.attention import Frames
-from sightline.run.atomic import replacing, write_json
+from sightline.run.atomic import replacing
+from sightline.run.parts import PartStore, in_order
+from sightline.run.sharing import BatchResult, share_result
 from sightline.types import ClipBatch
 
 HEAD = "head"
 """The name of the boxes that are blurred."""
+_SCHEMA = pa.schema([("sample_id", pa.string()), ("content", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,8 @@ class GalleryJob:
         every = context.data.clips(context.split)
         self._names = [every[place].sample_id for place in self._places]
         self.stems = dict(zip(self._names, file_stems(self._names), strict=True))
-        self.folder = context.folder / "attention"
+        self.folder = context.run.attention
         self._endings = tuple(f"_{kind}.{ending}" for kind in kinds for ending in ("png", "mp4"))
-        self._parts = self.folder / ".gallery.parts"
         self._truths = ClipTruths(context, boxes) if blur_heads else None
         if self._truths is not None and not self._truths.places:
             raise ValueError(
@@ -112,49 +114,46 @@ class GalleryJob:
             draw: Writes the files of a clip.
             say: Told on rank 0 of the table and of where it was written, unless no clip could be shown.
         """
-        ranks = self._context.ranks
-        ranks.together(self.begin, only_first=True)
-        ranks.together(lambda: self.draw_share(draw))
-        ranks.together(lambda: self.finish(say), only_first=True)
 
-    def begin(self) -> None:
-        """Make room for what the processes draw."""
-        shutil.rmtree(self._parts, ignore_errors=True)  # what an interrupted run left
-        self._parts.mkdir(parents=True)
+        def work(batch: ClipBatch) -> BatchResult:
+            drawn = {clip.sample_id: draw(clip) for clip in self._clips(batch)}
+            content = [json.dumps({"captions": one.captions, "rows": one.rows}) for one in drawn.values()]
+            return BatchResult(pa.table([list(drawn), content], schema=_SCHEMA))
 
-    def draw_share(self, draw: Callable[[GalleryClip], Drawn]) -> None:
-        """Draw the clips of this process."""
-        ranks = self._context.ranks
-        mine = self._places[ranks.rank :: ranks.world]
-        made: dict[str, Any] = {}
-        with tqdm(total=len(mine), desc="Attention", unit="clip", disable=ranks.rank != 0) as bar:
-            for batch in self._context.batches(self._context.split, mine, 1):
-                for name, reason in batch["unreadable"]:
-                    bar.write(f"Left out, unreadable: {name}: {reason}")
-                for clip in self._clips(batch):
-                    drawn = draw(clip)
-                    made[clip.sample_id] = {"captions": drawn.captions, "rows": drawn.rows}
-                bar.update()
-        write_json(self._parts / f"{ranks.rank}.json", made)
+        # What an interrupted gallery drew may have been drawn with other options.
+        store = PartStore.beside(self._context.run.captions, _SCHEMA, made_from=None)
+        share_result(
+            store,
+            self._names,
+            self._batches,
+            work,
+            lambda rows: self._finish(rows, say),
+            self._context.ranks,
+            title="Attention",
+        )
 
-    def finish(self, say: Callable[[pd.DataFrame, Path], None]) -> None:
+    def _finish(self, rows: Iterable[pa.Table], say: Callable[[pd.DataFrame, Path], None]) -> None:
         """Join what the processes drew, in the clips' order, and delete what earlier galleries drew besides."""
-        made: dict[str, Any] = {}
-        for part in self._parts.glob("*.json"):
-            made |= json.loads(part.read_text())
-        shutil.rmtree(self._parts)
-        made = {name: made[name] for name in self._names if name in made}
-        captions = {file: text for entry in made.values() for file, text in entry["captions"].items()}
-        update_index(self.folder, captions, self._endings)
+        drawn = in_order(rows, _SCHEMA, self._names)
+        made = [json.loads(content) for content in drawn["content"]]
+        captions = {file: text for entry in made for file, text in entry["captions"].items()}
+        update_captions(self._context.run, captions, self._endings)
         if not made:
             print("Drew no attention: none of the clips could be shown.")
             return
-        rows = pd.DataFrame([row for entry in made.values() for row in entry["rows"]])
-        path = self._context.folder / "tables" / f"{self._table}.csv"
+        table = pd.DataFrame([row for entry in made for row in entry["rows"]])
+        path = self._context.run.table(self._table)
         with replacing(path) as temporary:
-            rows.to_csv(temporary, index=False, float_format="%.6g")
-        self._log(rows, captions)
-        say(rows, path)
+            table.to_csv(temporary, index=False, float_format="%.6g")
+        self._log(table, captions)
+        say(table, path)
+
+    def _batches(self, at: list[int]) -> Iterator[ClipBatch]:
+        """Yield the clips one by one, and name those that cannot be read."""
+        for batch in self._context.batches(self._context.split, [self._places[i] for i in at], 1):
+            for name, reason in batch["unreadable"]:
+                tqdm.write(f"Left out, unreadable: {name}: {reason}")
+            yield batch
 
     def _clips(self, batch: ClipBatch) -> Iterator[GalleryClip]:
         """Yield the clip of a batch, unless it could not be read or cannot be blurred."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from callbacks.analysis import Context, run_checkpoint
-from lightning_modules.video_classifier import STRUCTURE, VideoClassifier
-from sightline.backbones import Backbone
-from sightline.checkpoints.loading import CheckpointError, plain_state_dict, read_checkpoint
-from sightline.export.reading import describe_misfit
+from callbacks.analysis import Context
+from sightline.checkpoints.files import CheckpointError
+from sightline.checkpoints.trained import load_trained, trained_checkpoint
 from sightline.report.page.run_results import RunResults
 from sightline.run.folder import is_run_folder
+from sightline.run.paths import RunFolder
 
 
 def other_run(context: Context, folder: Path) -> Context:
@@ -29,32 +26,10 @@ def other_run(context: Context, folder: Path) -> Context:
         raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Set other to that of a finished run.")
     RunResults(folder).manifest("train")  # raises where the folder, or what was scored, is of another version
     try:
-        path = run_checkpoint(folder)
+        path = str(trained_checkpoint(RunFolder(folder)))
     except CheckpointError:
         raise CheckpointError(
             f"{folder} has no checkpoints/best.ckpt, so there is no model to draw. Set other to a run that was trained."
         ) from None
-    backbone = load_classifier(path).to(next(context.backbone.parameters()).device)
+    backbone = load_trained(path).to(next(context.backbone.parameters()).device)
     return replace(context, folder=folder, backbone=backbone, checkpoint=path)
-
-
-def load_classifier(path: str) -> Backbone:
-    """Build the model of a run's checkpoint, with its weights and its record, on the CPU in evaluation mode.
-
-    Raises:
-        CheckpointError: If the file cannot be read without running code, or is no run's.
-        ValueError: If this version builds the model otherwise.
-    """
-    content = dict(read_checkpoint(path))
-    stored = content.get("hyper_parameters")
-    if not isinstance(stored, dict) or stored.get("backbone") is None:
-        raise CheckpointError(f"{path} does not say which backbone it holds, so it was not saved by a run.")
-    with torch.random.fork_rng(devices=[]):  # random initialisation shall not change what the caller draws next
-        module = VideoClassifier(**{key: stored[key] for key in STRUCTURE if key in stored})
-    module.on_load_checkpoint(content)
-    tensors = plain_state_dict(content, path)
-    misfit = describe_misfit(module.backbone.state_dict(), tensors)
-    if misfit:
-        raise CheckpointError(f"{path} does not fit the {stored['backbone']} that it says it holds: {misfit}.")
-    module.backbone.load_state_dict(tensors)
-    return module.backbone.float().eval().requires_grad_(False)

@@ -22,6 +22,7 @@ from sightline.explain import head_maps
 from sightline.explain.cell_map import Mode
 from sightline.relevance.clip_heads import HeadChooser
 from sightline.report.figures.two_models import ModelView, TwoModels
+from sightline.run.paths import RunFolder
 
 KIND = "side_by_side"
 
@@ -91,7 +92,7 @@ class SideBySideGallery(Analysis):
                 f"{', '.join(models[1].class_names)}."
             )
         job = GalleryJob(context, places, [KIND], KIND, self.blur_heads, self.boxes)
-        job.run(partial(self._draw, *models), partial(self._say, ours_named))
+        job.run(partial(self._draw, *models), partial(self._say, context.run, ours_named))
 
     def _chooser(self, run: Context) -> HeadChooser:
         return head_chooser(run, ["train"], None, None, self.specialised_layers, self.score)[0]
@@ -104,12 +105,12 @@ class SideBySideGallery(Analysis):
         files = write_strip(shown.stem, KIND, shown.frames, both.panels(), both.title, both.note)
         return Drawn(dict.fromkeys(files, both.caption()), list(both.table()))
 
-    def _say(self, run: str, table: pd.DataFrame, path: Path) -> None:
+    def _say(self, run: RunFolder, name: str, table: pd.DataFrame, path: Path) -> None:
         clips = table.drop_duplicates("sample_id")
         right = (clips["class"] == clips["predicted"]).mean()
         print(
-            f"Side by side: {len(clips)} clips, of which {run} predicts {right:.0%} rightly. Rank correlation of the "
-            f"two models' maps: mean {table['spearman'].mean():.2f}. {path.parent.parent / 'attention'}, {path}"
+            f"Side by side: {len(clips)} clips, of which {name} predicts {right:.0%} rightly. Rank correlation of the "
+            f"two models' maps: mean {table['spearman'].mean():.2f}. {run.attention}, {path}"
         )
 
 

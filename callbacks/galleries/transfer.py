@@ -25,6 +25,7 @@ from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.clip_heads import HeadChooser
 from sightline.relevance.scores import score as score_logits
 from sightline.report.figures.attention import Panel
+from sightline.run.paths import RunFolder
 from sightline.types import Unit
 
 KIND = "transfer"
@@ -86,7 +87,7 @@ class TransferGallery(Analysis):
         there = replace(context, data=self.data, split=self.split)
         places = self._places(of_class, context.ranks.rank == 0)
         job = GalleryJob(there, places, [KIND], "transfer", self.blur_heads, self.boxes)
-        job.run(partial(self._draw, context, chooser, of_class), self._say)
+        job.run(partial(self._draw, context, chooser, of_class), partial(self._say, context.run))
 
     def _places(self, of_class: Mapping[int, int], speaks: bool) -> list[int]:
         """Choose clips of every mapped class; a class without any is named."""
@@ -144,12 +145,12 @@ class TransferGallery(Analysis):
         values = getattr(score_logits(logits.base, logits.units, torch.tensor([label])), self.score)
         return dict(zip(units, values[:, 0].tolist(), strict=True))
 
-    def _say(self, table: pd.DataFrame, path: Path) -> None:
+    def _say(self, run: RunFolder, table: pd.DataFrame, path: Path) -> None:
         clips = table.drop_duplicates("sample_id")
         print(
             f"Transfer: {clips['correct'].mean():.0%} of {len(clips)} clips are predicted as the class that they stand "
             f"for. {self.score} of the specialised heads {table[self.score].mean():.2g}, of the other heads of these "
-            f"layers {table['mean_of_others'].mean():.2g}. {path.parent.parent / 'attention'}, {path}"
+            f"layers {table['mean_of_others'].mean():.2g}. {run.attention}, {path}"
         )
 
 

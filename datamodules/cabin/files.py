@@ -37,6 +37,7 @@ from datamodules.cabin.actions import ACTIONS, act
 from datamodules.cabin.canvas import Canvas
 from datamodules.cabin.pose import Looks, Pose
 from datamodules.cabin.scene import camera_of, draw_clip, expose
+from sightline.run.atomic import replacing, write_json
 
 # Raise it with every change that alters pixels or files: folders rendered by another version are refused.
 FORMAT_VERSION = 1
@@ -192,9 +193,7 @@ def _boxes(canvas: Canvas, pose: Pose) -> list[Box]:
 
 def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
     """Write frames (T, H, W, 3) as H.264; the file has its name only once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         # A key frame every second keeps seeking cheap; without B-frames the first time stamp is exactly 0.
         options = {"preset": "veryfast", "crf": "17", "bf": "0"}
         with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
@@ -206,9 +205,6 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
             for frame in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _produce(root: Path, settings: CabinSettings, name: ClipName) -> list[Box]:
@@ -238,14 +234,14 @@ def write_cabin(root: str | Path, settings: CabinSettings, workers: int | None =
     if _check_root(root, settings):
         return
     root.mkdir(parents=True, exist_ok=True)
-    _write_json(root / STARTED, settings.record())
+    write_json(root / STARTED, settings.record())
     names = list(settings.names())
     boxes = list(
         tqdm(_run(root, settings, names, workers), "Rendering the cabin", len(names), unit="clip", mininterval=1)
     )
     _write_tables(root, names, boxes)
     # Concurrent writers of the same settings write the same files; whoever comes second finds the mark moved already.
-    _write_json(root / DONE, settings.record())
+    write_json(root / DONE, settings.record())
     (root / STARTED).unlink(missing_ok=True)
 
 
@@ -291,17 +287,12 @@ def _check_root(root: Path, settings: CabinSettings) -> bool:
     return False
 
 
-def _write_json(path: Path, record: dict) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(part, path)
-
-
 def _write_tables(root: Path, names: list[ClipName], boxes: list[list[Box]]) -> None:
-    with (root / "clips.csv").open("w", newline="") as file:
+    with replacing(root / "clips.csv") as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["video", "label", "subject", "start", "end"])
         writer.writerows((video_name(name), name[1], f"s{name[0]:02d}", "", "") for name in names)
     rows = [(video_name(name), *box) for name, clip in zip(names, boxes, strict=True) for box in clip]
     columns = dict(zip(("video", *Box._fields), zip(*rows, strict=True), strict=True))
-    pq.write_table(pa.table({key: pa.array(values) for key, values in columns.items()}), root / "boxes.parquet")
+    with replacing(root / "boxes.parquet") as unfinished:
+        pq.write_table(pa.table({key: pa.array(values) for key, values in columns.items()}), unfinished)

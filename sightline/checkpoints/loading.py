@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from torchvision.models import WeightsEnum
@@ -21,13 +20,12 @@ from sightline.checkpoints.files import (
     download,
     read_checkpoint,
     read_content,
-    state_dict_of,
 )
 from sightline.checkpoints.pretraining import PretrainingInfo
 from sightline.checkpoints.source import KNOWN, Source, recognise
 from sightline.types import ModelRecord
 
-__all__ = ["TORCHVISION", "CheckpointError", "LoadReport", "load_weights", "plain_state_dict", "read_checkpoint"]
+__all__ = ["TORCHVISION", "CheckpointError", "LoadReport", "load_weights", "read_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -156,13 +154,6 @@ def _of_torchvision(name: str | None) -> WeightsEnum:
             "one of these, or pass the path of a file."
         )
     return known[name]
-
-
-def plain_state_dict(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return the backbone's state dict in a checkpoint of a run."""
-    tensors = state_dict_of(content, path)
-    ours = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
-    return ours or dict(tensors)
 
 
 def _under_our_names(backbone: Backbone, content: Content) -> Source:

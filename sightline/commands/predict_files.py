@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from jsonargparse import ArgumentParser
+from sightline.commands.options import call_with_options
 
 # Annotations are not postponed here: to read such, jsonargparse would import what follows, and --help take seconds.
 if TYPE_CHECKING:
@@ -17,18 +17,9 @@ if TYPE_CHECKING:
     from sightline.export.prediction import Part, Prediction
 
 
-def predict_command(arguments: Sequence[str]) -> int:
-    """Run ``predict`` on an exported model with the command line's arguments; return the exit code."""
-    return predict_files(**predict_parser().parse_args(list(arguments)).as_dict())
-
-
-def predict_parser() -> ArgumentParser:
-    """Return the parser of the command's options."""
-    explanation = (predict_files.__doc__ or "").partition("Args:")[0]
-    parser = ArgumentParser(prog="train.py predict", description=explanation)
-    parser.add_function_arguments(predict_files, as_group=False, skip={"video"})
-    parser.add_argument("--video", nargs="+", action="extend", required=True, help="Video files; may be repeated.")
-    return parser
+def run(name: str, arguments: list[str]) -> int:
+    """Run ``predict`` on an exported model; return the exit code."""
+    return call_with_options(predict_files, name, arguments, words={"video": "Video files; may be repeated."})
 
 
 def predict_files(

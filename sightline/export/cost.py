@@ -1,112 +1,115 @@
-"""The cost of a backbone and of what is left after layers are cut: a command, and the names behind it.
-
-python -m sightline.export.cost --backbone video_swin_s --num_classes 20 --remove 7 9 15
-"""
+"""The cost of a backbone side by side with that of what is left after layers are cut or tokens dropped."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
-from rich.console import Console
 from rich.table import Table
 
 from sightline.backbones import Backbone, build_backbone
-from sightline.export.counting import Cost, count_cost, percent_change
-from sightline.export.latency import Latency, compare_latency, measure_latency
+from sightline.export.counting import count_cost, percent_change
+from sightline.export.latency import compare_latency
 from sightline.export.peak_memory import peak_memory
-
-__all__ = ["Cost", "Latency", "compare_latency", "count_cost", "main", "measure_latency", "percent_change"]
-
-Models = dict[str, Backbone]
-PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+from sightline.tokens import TokenReduction
 
 
-def build_parser() -> ArgumentParser:
-    """Return the parser of the command."""
-    parser = ArgumentParser(
-        prog="python -m sightline.export.cost",
-        description="Count parameters and multiply-adds of a backbone, whole and with layers removed.",
-        exit_on_error=False,
-    )
-    add = parser.add_argument
-    add("--backbone", type=str, required=True, help="a registered backbone, e.g. video_swin_s")
-    add("--num_classes", type=PositiveInt, default=400, help="number of classes")
-    add("--remove", type=int, nargs="*", default=[], metavar="LAYER", help="original indices of layers to remove")
-    add("--frames", type=PositiveInt | None, default=None, help="frames per clip; the backbone's own if not given")
-    add("--size", type=PositiveInt | None, default=None, help="height and width in pixels; likewise")
-    add("--options", type=dict[str, Any], default={}, help="more options of the backbone, as JSON")
-    add("--json", action="store_true", help="print one JSON object instead of a table")
-    add("--latency", action="store_true", help="also measure latency at batch 1, clips/s and peak memory at --batch")
-    add("--batch", type=PositiveInt, default=1, help="clips per batch for clips per second and peak memory")
-    add("--repeats", type=PositiveInt, default=10, help="timed passes of each model")
-    add("--warmup", type=NonNegativeInt, default=3, help="passes of each model before")
-    add("--device", type=str, default="cpu", help="where to measure latency, e.g. cpu or cuda")
-    add("--precision", type=str, choices=list(PRECISIONS), default="32", help="precision to measure latency in")
-    add("--compiled", action="store_true", help="measure latency of what torch.compile makes of the models")
-    return parser
+@dataclass(frozen=True)
+class CostedModel:
+    """A backbone and the token reduction that it runs with.
+
+    Attributes:
+        backbone: The whole one, or what is left of it.
+        tokens: The reduction; None where all tokens stay.
+    """
+
+    backbone: Backbone
+    tokens: TokenReduction | None = None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code, 2 with one line on stderr where it was asked for the impossible."""
-    try:
-        args = build_parser().parse_args(arguments)
-        models = build_models(args)
-        rows = {name: describe(model) for name, model in models.items()}
-        if args.latency:
-            for name, timing in time_models(models, args).items():
-                rows[name].update(timing)
-    except (ValueError, ArgumentError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    add_changes(rows)
-    if args.json:
-        print(json.dumps(rows[list(rows)[-1]]))
-    else:
-        Console().print(as_table(rows, f"{args.backbone}, {models['full'].input_spec}, {args.num_classes} classes"))
-    return 0
+@dataclass(frozen=True)
+class Timing:
+    """How models are timed; see `sightline.export.latency.compare_latency`.
+
+    Attributes:
+        batch: Clips per batch for clips per second and peak memory; latency is measured at 1.
+        repeats: Timed passes of each model.
+        warmup: Passes before.
+        compiled: Whether to time what torch.compile makes of the models.
+    """
+
+    batch: int = 1
+    repeats: int = 10
+    warmup: int = 3
+    compiled: bool = False
 
 
-def build_models(args: Namespace) -> Models:
-    """Build the whole backbone and, where layers are to be removed, what is left of it."""
-    options = dict(args.options)
-    options.update({key: int(args[key]) for key in ("frames", "size") if args[key] is not None})
-    full = build_backbone(args.backbone, int(args.num_classes), options)
-    models = {"full": full}
-    if args.remove:
-        layers = sorted(set(args.remove))
-        models[f"without {' '.join(map(str, layers))}"] = full.without(layers)
+def build_models(
+    name: str,
+    num_classes: int,
+    options: Mapping[str, Any],
+    removed: Sequence[int] = (),
+    tokens: TokenReduction | None = None,
+) -> dict[str, CostedModel]:
+    """Build the whole backbone, what is left of it without some layers, and that with fewer tokens.
+
+    Args:
+        name: A registered backbone.
+        num_classes: Its number of classes.
+        options: Its options.
+        removed: Original indices of layers; where there are none, there is no such model.
+        tokens: The reduction; where there is none, there is no such model.
+    """
+    full = build_backbone(name, num_classes, options)
+    models = {"full": CostedModel(full)}
+    if removed:
+        layers = sorted(set(removed))
+        models[f"without {' '.join(map(str, layers))}"] = CostedModel(full.without(layers))
+    if tokens is not None:
+        title, last = list(models.items())[-1]
+        models[f"{title}, {tokens.label}"] = CostedModel(last.backbone, tokens)
     return models
 
 
-def describe(backbone: Backbone) -> dict[str, Any]:
+def describe(model: CostedModel) -> dict[str, Any]:
     """Return the static part of a model's row."""
-    cost = count_cost(backbone)
-    return {"params": cost.params, "macs": cost.macs}
+    if model.tokens is None:
+        cost = count_cost(model.backbone)
+        return {"params": cost.params, "macs": cost.macs}
+    cost = count_cost(model.backbone, reducer=model.tokens.build())
+    return {"params": cost.params, "macs": cost.macs, "tokens": model.tokens.label}
 
 
-def time_models(models: Models, args: Namespace) -> dict[str, dict[str, Any]]:
-    """Return the measured part of each model's row, under the names of ``tables/pruning.csv``."""
-    device = checked_device(args.device)
+def time_models(
+    models: Mapping[str, CostedModel], device: str, dtype: str, timing: Timing
+) -> dict[str, dict[str, Any]]:
+    """Return the measured part of each model's row, under the names of ``tables/pruning.csv``.
+
+    Args:
+        models: The models by name; they are moved to the device and changed to the data type.
+        device: cpu or cuda.
+        dtype: Name of a floating-point type of PyTorch's.
+        timing: How to time.
+    """
+    place = checked_device(device)
     for model in models.values():
-        model.to(device, PRECISIONS[args.precision])
+        model.backbone.to(place, getattr(torch, dtype))
+    backbones = {name: model.backbone for name, model in models.items()}
+    reducers = {name: model.tokens.build() for name, model in models.items() if model.tokens is not None}
     # Memory first: it is that of the eager pass, and compiling leaves things behind.
-    memory = {name: peak_memory(model, args.batch) for name, model in models.items()}
-    how = (args.repeats, args.warmup, args.compiled)
-    single = compare_latency(models, 1, *how)
-    many = single if args.batch == 1 else compare_latency(models, args.batch, *how)
+    memory = {name: peak_memory(model, timing.batch, reducers.get(name)) for name, model in backbones.items()}
+    how = (timing.repeats, timing.warmup, timing.compiled, reducers)
+    single = compare_latency(backbones, 1, *how)
+    many = single if timing.batch == 1 else compare_latency(backbones, timing.batch, *how)
     return {
         name: {
             "latency_ms_b1": single[name].median_ms,
             "latency_iqr_ms_b1": single[name].iqr_ms,
             "clips_per_s": many[name].clips_per_s,
             "peak_memory_bytes": memory[name],
-            "batch": args.batch,
+            "batch": timing.batch,
         }
         for name in models
     }
@@ -153,7 +156,3 @@ def as_table(rows: dict[str, dict[str, Any]], title: str) -> Table:
             cells = [f"{c}\n{row[f'{key}_change_pct']:+.1f} %" for c, key in zip(cells, columns, strict=True)]
         table.add_row(name, *cells)
     return table
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from sightline.backbones import Backbone, Reducer
+from sightline.backbones.fingerprint import weights_sha256
+from sightline.run.atomic import replacing
+from sightline.run.parts import PartStore, in_order
 from sightline.run.ranks import Ranks
-from sightline.run.sharing import shared_rows
+from sightline.run.sharing import Batches, BatchResult, share_result
 from sightline.types import ClipBatch
 
-TYPES = {"sample_id": str, "label": int, "predicted": int, "p_true": float, "group": str}
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.int64()),
+        ("predicted", pa.int64()),
+        ("p_true", pa.float64()),
+        ("group", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -53,26 +65,22 @@ def top1_percent(predictions: pd.DataFrame | None) -> float:
 
 
 @torch.no_grad()
-def predict(backbone: Backbone, batches: Iterable[ClipBatch], reducer: Reducer | None = None) -> pd.DataFrame:
-    """Predict every readable sample of some batches: sample_id, label, predicted, p_true, group."""
+def predict_batch(backbone: Backbone, batch: ClipBatch, reducer: Reducer | None = None) -> pa.Table:
+    """Predict the samples of a batch: the rows of `SCHEMA`."""
     device = next(backbone.parameters()).device
-    rows: list[tuple[str, int, int, float, str]] = []
-    for batch in batches:
-        if not batch["sample_id"]:
-            continue
-        p = backbone(batch["clip"].to(device), reducer=reducer).cpu().double().softmax(dim=-1)
-        true = p.gather(1, batch["label"][:, None]).squeeze(1)
-        columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
-        rows.extend(zip(batch["sample_id"], *columns, batch["group"], strict=True))
-    return pd.DataFrame(rows, columns=list(TYPES))
+    p = backbone(batch["clip"].to(device), reducer=reducer).cpu().double().softmax(dim=-1)
+    true = p.gather(1, batch["label"][:, None]).squeeze(1)
+    columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
+    return pa.table([batch["sample_id"], *columns, batch["group"]], schema=SCHEMA)
 
 
 def predict_split(
     backbone: Backbone,
     sample_ids: Sequence[str],
-    batches: Callable[[list[int]], Iterable[ClipBatch]],
+    batches: Batches,
     path: Path,
     ranks: Ranks | None = None,
+    made_from: Mapping[str, Any] | None = None,
     reducer: Reducer | None = None,
 ) -> pd.DataFrame | None:
     """Predict a whole split, each sample by exactly one process, and write the predictions as a CSV file.
@@ -83,20 +91,26 @@ def predict_split(
         batches: Gives an iterable of batches of the samples at these places.
         path: The file to write, in the order of ``sample_ids``; samples that could not be read are absent.
         ranks: The processes that share the work.
+        made_from: What the predictions depend on besides the backbone's weights and the reducer (hash of the data). An
+            interrupted job goes on where it was if it is the same; without it, jobs begin anew.
         reducer: The token reduction to run with.
 
     Returns:
         The predictions on rank 0, None elsewhere.
     """
     ranks = ranks or Ranks()
-    parts = path.with_name(f".{path.name}.parts")
-    frame = shared_rows(parts, sample_ids, lambda places: predict(backbone, batches(places), reducer), TYPES, ranks)
+    made = None
+    if made_from is not None:
+        made = {"weights_sha256": weights_sha256(backbone), "tokens": reducer and repr(reducer), **made_from}
+    store = PartStore.beside(path, SCHEMA, made)
 
-    def write() -> None:
-        assert frame is not None
-        unfinished = path.with_name(f".{path.name}")
-        frame.to_csv(unfinished, index=False)
-        os.replace(unfinished, path)
+    def write(rows: Iterable[pa.Table]) -> pd.DataFrame:
+        frame = in_order(rows, SCHEMA, sample_ids)
+        with replacing(path) as temporary:
+            frame.to_csv(temporary, index=False)
+        return frame
 
-    ranks.together(write, only_first=True)
-    return frame
+    def work(batch: ClipBatch) -> BatchResult:
+        return BatchResult(predict_batch(backbone, batch, reducer))
+
+    return share_result(store, sample_ids, batches, work, write, ranks)

@@ -16,6 +16,7 @@ from sightline.backbones import Backbone, Reducer
 from sightline.export.depth import layers_to_skip
 from sightline.export.prediction import Prediction, check_windows, classify_parts, read_parts
 from sightline.export.reading import DESCRIPTION, ExportError, load_exported, read_description
+from sightline.run.paths import RunFolder
 from sightline.types import InputSpec
 from sightline.video.preprocessing import Preprocessing
 from sightline.video.sources import FrameSource, Image, as_source
@@ -183,7 +184,7 @@ def _check_folder(path: Path) -> None:
             f"{path} is a file. Expected the folder of an exported model, "
             f"{f'here {path.parent}' if inside else 'e.g. runs/demo/pruned/relevance-r-lowest-k2'}."
         )
-    found = sorted(str(entry.parent) for entry in path.glob(f"pruned/*/{DESCRIPTION}"))
+    found = sorted(str(entry.parent) for entry in RunFolder(path).pruned_folder.glob(f"*/{DESCRIPTION}"))
     if found and not (path / DESCRIPTION).is_file():
         raise FileNotFoundError(f"{path} is a run's folder. Expected one of its exported models: {', '.join(found)}.")
 

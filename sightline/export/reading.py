@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sightline.backbones import Backbone, Reducer, build_backbone
+from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import plain_config
 from sightline.pruning.plan import FORMATS, PruningPlan
 from sightline.tokens.spec import TokenReduction
@@ -140,39 +141,9 @@ def exported_plan(description: Mapping[str, Any]) -> PruningPlan:
         raise ExportError(f"{DESCRIPTION} holds no plan of what was cut ({error}). Export the model again.") from error
 
 
-def built_as(backbone: Backbone, tokens: TokenReduction | None) -> str:
-    """Return what a checkpoint says of how its model is built, which a reader compares with what it builds itself.
-
-    A version that does not know token reduction builds a model without, and so refuses the checkpoint of one with.
-    """
-    return repr(backbone.config) + ("" if tokens is None else f" with tokens {tokens.label}")
-
-
-def describe_misfit(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> str:
-    """Say in one line how a state dict differs from the one expected in names and shapes; empty where it fits."""
-    shapes = [
-        f"{name} is {tuple(came[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in expected
-        if name in came and came[name].shape != expected[name].shape
-    ]
-    parts = [
-        _few("missing", [name for name in expected if name not in came]),
-        _few("not expected", [name for name in came if name not in expected]),
-        _few("of another shape", shapes),
-    ]
-    return "; ".join(part for part in parts if part)
-
-
 def sha256(content: bytes) -> str:
     """Return the SHA-256 of a file's content in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _few(what: str, names: list[str], most: int = 3) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} {what} ({', '.join(names[:most])}{more})"
 
 
 def _file(folder: Path, name: str) -> Path:

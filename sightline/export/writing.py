@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.checkpoints.trained import built_as, describe_misfit
 from sightline.export.json_values import as_json, plain, plain_config
 from sightline.export.reading import (
     CHECKPOINT,
@@ -34,9 +35,7 @@ from sightline.export.reading import (
     REDUCED_FORMAT_VERSION,
     WEIGHTS,
     ExportError,
-    built_as,
     check_runnable,
-    describe_misfit,
     load_exported,
     read_description,
     sha256,
@@ -212,7 +211,7 @@ def _checkpoint(backbone: Backbone, plan: PruningPlan, hyper_parameters: Mapping
         "record": plain(backbone.record.plain(), "record"),
     }
     if plan.tokens is not None:
-        checkpoint["config"] = built_as(backbone, plan.tokens)
+        checkpoint["config"] = built_as(backbone, plan.tokens.plain())
     if hyper_parameters is not None:
         checkpoint["hyper_parameters"] = plain(hyper_parameters, "hyper_parameters")
     return checkpoint

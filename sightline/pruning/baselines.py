@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,11 +33,12 @@ from torch import Tensor
 from sightline.backbones import Backbone, run_steps
 from sightline.relevance.precision import forward_precision
 from sightline.run.atomic import write_json
+from sightline.run.parts import PartStore, in_order
+from sightline.run.paths import RelevanceFolder
 from sightline.run.ranks import Ranks
-from sightline.run.sharing import shared_rows
+from sightline.run.sharing import Batches, BatchResult, share_result
 from sightline.types import ClipBatch, LayerInfo
 
-FILE = "baselines.json"
 FORMAT_VERSION = 1
 FROM_DATA = ("block_influence", "gradient")
 
@@ -103,7 +105,7 @@ def score_baselines(
     backbone: Backbone,
     folder: Path,
     sample_ids: Sequence[str],
-    batches: Callable[[list[int]], Iterable[ClipBatch]],
+    batches: Batches,
     *,
     weights_sha256: str,
     data_sha256: str,
@@ -127,20 +129,25 @@ def score_baselines(
     """
     ranks = ranks or Ranks()
     made_from = {"format_version": FORMAT_VERSION, "weights_sha256": weights_sha256, "data_sha256": data_sha256}
-    path = Path(folder) / FILE
+    path = RelevanceFolder(folder).baselines
 
     def is_there() -> bool:
         return path.is_file() and made_from.items() <= json.loads(path.read_text()).items()
 
-    indices = [info.index for info in backbone.layers if info.removable]
-    columns = [f"{method} {index}" for method in FROM_DATA for index in indices]
     # Rank 0 decides: the others might look before or after it has written.
     if not ranks.all_true(bool(ranks.together(is_there, only_first=True)) or ranks.rank > 0):
-        types = {"sample_id": str, **dict.fromkeys(columns, float)}
-        rows = shared_rows(
-            path.with_name(f".{FILE}.parts"), sample_ids, lambda at: _rows(backbone, batches(at), columns), types, ranks
+        indices = [info.index for info in backbone.layers if info.removable]
+        columns = [f"{method} {index}" for method in FROM_DATA for index in indices]
+        schema = pa.schema([("sample_id", pa.string()), *((column, pa.float64()) for column in columns)])
+        about = {**made_from, **(provenance or {})}
+        share_result(
+            PartStore.beside(path, schema, made_from),
+            sample_ids,
+            batches,
+            lambda batch: BatchResult(_rows(backbone, batch, schema)),
+            lambda rows: _write(path, in_order(rows, schema, sample_ids), indices, about),
+            ranks,
         )
-        ranks.together(lambda: _write(path, rows, indices, {**made_from, **(provenance or {})}), only_first=True)
     return json.loads(path.read_text())
 
 
@@ -149,25 +156,15 @@ def baseline_scores(content: Mapping[str, Any], method: str) -> pd.Series:
     return pd.Series({int(index): float(value) for index, value in content["scores"][method].items()})
 
 
-def _rows(backbone: Backbone, batches: Iterable[ClipBatch], columns: list[str]) -> pd.DataFrame:
+def _rows(backbone: Backbone, batch: ClipBatch, schema: pa.Schema) -> pa.Table:
     device = next(backbone.parameters()).device
-    names: list[str] = []
-    values: list[Tensor] = []
-    for batch in batches:
-        if not batch["sample_id"]:
-            continue
-        with forward_precision("float32", device):
-            found = clip_baselines(backbone, batch["clip"].to(device), batch["label"])
-        names += batch["sample_id"]
-        values.append(torch.cat([found.block_influence, found.gradient]).T.cpu().double())
-    table = torch.cat(values).numpy() if values else None
-    frame = pd.DataFrame(table, columns=columns, dtype=float)
-    frame.insert(0, "sample_id", names)
-    return frame
+    with forward_precision("float32", device):
+        found = clip_baselines(backbone, batch["clip"].to(device), batch["label"])
+    values = torch.cat([found.block_influence, found.gradient]).cpu().double()
+    return pa.table([batch["sample_id"], *values.tolist()], schema=schema)
 
 
-def _write(path: Path, rows: pd.DataFrame | None, indices: list[int], about: dict[str, Any]) -> None:
-    assert rows is not None
+def _write(path: Path, rows: pd.DataFrame, indices: list[int], about: dict[str, Any]) -> None:
     if rows.empty:
         raise ValueError(
             "No clip of the split could be read, so there are no baselines. See the list of unreadable clips."

@@ -26,6 +26,7 @@ from sightline.pruning.plan import MODES
 from sightline.relevance.job import score_split
 from sightline.relevance.precision import Precision
 from sightline.relevance.table import ScoreTable, Settings, read_scores
+from sightline.run.paths import RelevanceFolder
 from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch, LayerInfo
 
@@ -97,7 +98,7 @@ def score_without(
     """
     ranks = ranks or Ranks()
     smaller = backbone.without(removed)
-    place = Path(folder) / "greedy" / f"without-{'-'.join(map(str, removed))}"
+    place = RelevanceFolder(folder).without(removed).path
     score_split(
         smaller,
         ScoreTable(place, Settings("layers", weights_sha256(smaller), data_sha256, precision)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sightline.relevance.scores import SCORES
 from sightline.statistics.matrix import ScoreMatrix
 
+SCORES = ("r", "jsd", "dprob")
 UNIT = ["layer", "site", "head"]
 
 

@@ -6,7 +6,7 @@ wrote, and decide alike. Parts on disk are the only memory, so a killed job repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sightline.backbones import Backbone
-from sightline.relevance.job import SECONDS_PER_PART, score_samples
+from sightline.relevance.job import score_work
 from sightline.relevance.matrix import UNIT
 from sightline.relevance.memory import StackSize
 from sightline.relevance.racing import Race
 from sightline.relevance.table import ScoreTable
+from sightline.run.parts import PartStore
 from sightline.run.ranks import Ranks
-from sightline.types import ClipBatch, Unit
+from sightline.run.sharing import SECONDS_PER_PART, Batches, work_through
+from sightline.types import Unit
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def race_split(
     backbone: Backbone,
     table: ScoreTable,
     sample_ids: Sequence[str],
-    batches: Callable[[list[int]], Iterable[ClipBatch]],
+    batches: Batches,
     settings: RaceSettings,
     *,
     ranks: Ranks | None = None,
@@ -104,7 +106,7 @@ def race_split(
         settings.min_samples,
         settings.seed,
     )
-    stored = _StoredScores(table, rivals, sample_ids, settings.score)
+    stored = _StoredScores(table.parts, rivals, sample_ids, settings.score)
     stack = StackSize(largest_stack)
     while True:
         # All read what all wrote before anyone adds to it, so that all decide alike.
@@ -118,12 +120,11 @@ def race_split(
         mine = todo[ranks.rank :: ranks.world]
         title = f"Racing {len(race.active)} of {len(rivals)} {kind}"
 
-        def work(mine: list[int] = mine, active: list[Unit] = active, title: str = title) -> None:
-            score_samples(
-                backbone, table, active, batches(mine), len(mine), ranks, stack, seconds_per_part, title
-            )  # fmt: skip
+        def compute(mine: list[int] = mine, active: list[Unit] = active, title: str = title) -> None:
+            work = score_work(backbone, active, stack, table.settings.precision)
+            work_through(table.parts, batches(mine), work, len(mine), ranks, title, seconds_per_part)
 
-        ranks.together(work)
+        ranks.together(compute)
     record = {**(provenance or {}), "race": race.record(rivals, settings.score)}
     ranks.together(lambda: table.finish(sample_ids, record, every_sample=False), only_first=True)
 
@@ -137,11 +138,11 @@ class _StoredScores:
         left_out: Samples that could not be read, (N,).
     """
 
-    def __init__(self, table: ScoreTable, rivals: Sequence[Unit], sample_ids: Sequence[str], score: str) -> None:
+    def __init__(self, parts: PartStore, rivals: Sequence[Unit], sample_ids: Sequence[str], score: str) -> None:
         self.scores = np.full((len(rivals), len(sample_ids)), np.nan)
         self.done: NDArray[np.bool_] = np.zeros(len(sample_ids), dtype=bool)
         self.left_out: NDArray[np.bool_] = np.zeros(len(sample_ids), dtype=bool)
-        self._table = table
+        self._parts = parts
         self._score = score
         self._place = {name: place for place, name in enumerate(sample_ids)}
         rows = [(unit.layer, unit.site, unit.head) for unit in rivals]
@@ -150,9 +151,9 @@ class _StoredScores:
 
     def refresh(self) -> None:
         """Read the parts that are new."""
-        for path in sorted(set(self._table.part_files()) - self._seen):
+        for path in sorted(set(self._parts.files()) - self._seen):
             self._seen.add(path)
-            part = self._table.read_notes(path)
+            part = self._parts.read_part(path)
             self.done[[self._place[name] for name in part.done]] = True
             self.left_out[[self._place[name] for name in part.left_out]] = True
             rows = pq.read_table(path, columns=["sample_id", *UNIT, self._score]).to_pandas()

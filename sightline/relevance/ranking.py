@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sightline.relevance.matrix import UNIT
-from sightline.relevance.scores import SCORES
+from sightline.relevance.matrix import SCORES, UNIT
 
 
 def rank_units(table: pd.DataFrame, score: str = "r", race: Mapping[str, Any] | None = None) -> pd.DataFrame:

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SCORES = ("r", "jsd", "dprob")
-
 
 @dataclass(frozen=True)
 class Scores:

@@ -4,33 +4,32 @@
     relevance/<split>/manifest.json                    what they were made from and what was left out
     relevance/<split>/<kind>.parts/                    the parts of an unfinished table and its settings.json
 
-A part is written under another name and renamed when whole. Parts are the only memory of what has been done: any
-number of processes may write them, and a sample found in two parts counts once.
+How parts are written, brought together and resumed is told in `sightline.run.parts`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sightline.relevance.precision import Precision
-from sightline.relevance.scores import Scores
-from sightline.run.atomic import write_json
+from sightline.run.atomic import replacing, write_json
+from sightline.run.parts import PartStore
+from sightline.run.paths import RelevanceFolder
 from sightline.types import Unit
+
+if TYPE_CHECKING:  # who only reads a table needs no PyTorch
+    from sightline.relevance.precision import Precision
+    from sightline.relevance.scores import Scores
 
 KINDS = ("heads", "layers")
 FORMAT_VERSION = 1
-_NOTES = b"sightline"
 
 SCHEMA = pa.schema(
     [
@@ -71,21 +70,6 @@ class Settings:
     format_version: int = FORMAT_VERSION
 
 
-@dataclass
-class Progress:
-    """What the parts of a table hold together.
-
-    Attributes:
-        done: Names of the samples that have scores.
-        left_out: Samples that could not be read, with the reason.
-        noise_floor: Largest r of a variant in which nothing was ablated; None before it was measured.
-    """
-
-    done: set[str] = field(default_factory=set)
-    left_out: dict[str, str] = field(default_factory=dict)
-    noise_floor: float | None = None
-
-
 class ScoreTable:
     """One score table of a run's folder, finished or not.
 
@@ -99,8 +83,8 @@ class ScoreTable:
             raise ValueError(f"A score table is of heads or of layers, got {settings.kind!r}.")
         self.folder = Path(folder)
         self.settings = settings
-        self.path = self.folder / f"{settings.kind}.parquet"
-        self.parts = self.folder / f"{settings.kind}.parts"
+        self.path = RelevanceFolder(self.folder).scores(settings.kind)
+        self.parts = PartStore(RelevanceFolder(self.folder).parts(settings.kind), SCHEMA, asdict(settings))
 
     def begin(self, overwrite: bool = False) -> None:
         """Prepare for writing, or do nothing where the finished table is there already.
@@ -121,8 +105,7 @@ class ScoreTable:
                 )
             self.discard()
         if not self.is_finished():
-            self.parts.mkdir(parents=True, exist_ok=True)
-            write_json(self.parts / "settings.json", asdict(self.settings))
+            self.parts.begin()
 
     def is_finished(self) -> bool:
         """Whether the whole table is there, made with these settings."""
@@ -132,37 +115,18 @@ class ScoreTable:
         """Delete the table and its parts."""
         manifest = read_manifest(self.folder)
         if manifest["tables"].pop(self.settings.kind, None) is not None:
-            write_json(self.folder / "manifest.json", manifest)
+            write_json(RelevanceFolder(self.folder).manifest, manifest)
         self.path.unlink(missing_ok=True)
-        shutil.rmtree(self.parts, ignore_errors=True)
+        self.parts.discard()
 
-    def progress(self) -> Progress:
-        """Read what the parts hold."""
-        found = Progress()
-        for part in map(self.read_notes, self.part_files()):
-            found.done.update(part.done)
-            found.left_out.update(part.left_out)
-            floors = [f for f in (found.noise_floor, part.noise_floor) if f is not None]
-            found.noise_floor = max(floors, default=None)
-        return found
+    def gather(self, folders: Sequence[Path]) -> None:
+        """Bring in the unfinished tables of other folders ``relevance/<split>``, e.g. copied from other machines.
 
-    def part_files(self) -> list[Path]:
-        """Return the files of the parts that are whole."""
-        return sorted(self.parts.glob("*.parquet"))
-
-    def read_notes(self, path: Path) -> Progress:
-        """Read what one part says of itself."""
-        notes = json.loads(pq.read_schema(path).metadata[_NOTES])
-        return Progress(set(notes["done"]), notes["left_out"], notes["noise_floor"])
-
-    def write_part(self, rows: pa.Table | None, part: Progress) -> None:
-        """Add a part: rows of some samples, which of them are done and which could not be read."""
-        rows = SCHEMA.empty_table() if rows is None else rows
-        notes = {"done": sorted(part.done), "left_out": part.left_out, "noise_floor": part.noise_floor}
-        name = f"{uuid.uuid4().hex}.parquet"
-        unfinished = self.parts / f"{name}.partial"
-        pq.write_table(rows.replace_schema_metadata({_NOTES: json.dumps(notes)}), unfinished)
-        os.replace(unfinished, self.parts / name)
+        Raises:
+            FileNotFoundError: If one of the folders holds no unfinished table of this kind.
+            ValueError: If one was made with other settings.
+        """
+        self.parts.gather([RelevanceFolder(folder).parts(self.settings.kind) for folder in folders])
 
     def finish(
         self, sample_ids: Sequence[str], provenance: dict[str, Any], every_sample: bool = True
@@ -176,18 +140,17 @@ class ScoreTable:
 
         Raises:
             RuntimeError: If none may be and a sample is neither scored nor known to be unreadable.
+            ValueError: If two parts hold different scores of a sample.
         """
-        found = self.progress()
-        missing = [name for name in sample_ids if name not in found.done and name not in found.left_out]
-        if missing and every_sample:
-            raise RuntimeError(
-                f"{len(missing)} of {len(sample_ids)} samples have no scores yet, e.g. {missing[0]}; the table stays "
-                "unfinished. Run the same command again to go on."
-            )
-        rows = join_parts([pq.read_table(path) for path in self.part_files()], sample_ids)
-        unfinished = self.path.with_name(f".{self.path.name}")
-        pq.write_table(rows, unfinished)
-        os.replace(unfinished, self.path)
+        if every_sample:
+            self.parts.check_complete(sample_ids)
+        found = self.parts.progress()
+        floors = [part.notes.get("noise_floor") for part in self.parts.parts()]
+        noise_floor = max((floor for floor in floors if floor is not None), default=None)
+        # Kernels differ with the number of clips in a batch, and with the precision.
+        rows = self.parts.rows(tolerance=max(1e-5, 10 * (noise_floor or 0.0)))
+        with replacing(self.path) as temporary:
+            pq.write_table(sorted_rows(rows, sample_ids), temporary)
         entry = {
             **asdict(self.settings),
             "samples": len(found.done),
@@ -196,13 +159,13 @@ class ScoreTable:
                 for name, why in sorted(found.left_out.items())
                 if name not in found.done
             ],
-            "noise_floor": found.noise_floor,
+            "noise_floor": noise_floor,
             **provenance,
         }
         manifest = read_manifest(self.folder)
         manifest["tables"][self.settings.kind] = entry
-        write_json(self.folder / "manifest.json", manifest)
-        shutil.rmtree(self.parts, ignore_errors=True)
+        write_json(RelevanceFolder(self.folder).manifest, manifest)
+        self.parts.discard()
         return entry
 
     def _manifest_entry(self) -> dict[str, Any] | None:
@@ -211,8 +174,8 @@ class ScoreTable:
 
     def _stored_settings(self) -> dict[str, Any] | None:
         entry = self._manifest_entry()
-        if entry is None and (self.parts / "settings.json").exists():
-            entry = json.loads((self.parts / "settings.json").read_text())
+        if entry is None:
+            entry = self.parts.stored_settings()
         if entry is None:
             return None
         # Tables are older than some settings, which then are at their defaults.
@@ -229,13 +192,11 @@ _PLAIN = {
 }
 
 
-def join_parts(parts: Sequence[pa.Table], sample_ids: Sequence[str]) -> pa.Table:
-    """Concatenate parts, drop what is there twice, and sort by sample (in the given order), layer, site and head."""
-    frame = pa.concat_tables(parts).replace_schema_metadata(None).to_pandas()
-    frame = frame.drop_duplicates(["sample_id", "layer", "site", "head"])
+def sorted_rows(rows: Iterable[pa.Table], sample_ids: Sequence[str]) -> pa.Table:
+    """Sort rows by sample (in the given order), layer, site and head."""
+    frame = pa.concat_tables([SCHEMA.empty_table(), *rows]).to_pandas()
     order = {name: place for place, name in enumerate(sample_ids)}
     frame["_place"] = frame["sample_id"].map(order)
-    # Rows of samples that are no longer in the list cannot occur: the list is part of the settings.
     frame = frame.sort_values(["_place", "layer", "site", "head"], kind="stable").drop(columns="_place")
     return pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False).replace_schema_metadata(None)
 
@@ -278,9 +239,9 @@ def read_scores(folder: Path, kind: str) -> pd.DataFrame:
     """
     folder = Path(folder)
     entry = read_manifest(folder)["tables"].get(kind)
-    path = folder / f"{kind}.parquet"
+    path = RelevanceFolder(folder).scores(kind)
     if entry is None or not path.exists():
-        state = "is unfinished" if (folder / f"{kind}.parts").exists() else "does not exist"
+        state = "is unfinished" if RelevanceFolder(folder).parts(kind).exists() else "does not exist"
         raise FileNotFoundError(
             f"The score table of {kind} in {folder} {state}. "
             f"Make it with: python train.py ablate --run {folder.parent.parent} --split {folder.name}"
@@ -292,5 +253,5 @@ def read_scores(folder: Path, kind: str) -> pd.DataFrame:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read ``manifest.json``; without one, an empty manifest."""
-    path = Path(folder) / "manifest.json"
+    path = RelevanceFolder(folder).manifest
     return json.loads(path.read_text()) if path.exists() else {"tables": {}}

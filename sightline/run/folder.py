@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sightline.run.atomic import write_text
+from sightline.run.paths import RunFolder
+
 # Tells the processes that a launcher starts from this one which folder was chosen.
 VARIABLE = "SIGHTLINE_RUN_FOLDER"
 _STARTED = time.time()
@@ -35,16 +38,13 @@ def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
     folder = _new_folder(Path(wanted), replace)
     environment[VARIABLE] = str(folder)
     if claim is not None:
-        claim.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = claim.with_suffix(".partial")
-        unfinished.write_text(str(folder))
-        os.replace(unfinished, claim)
+        write_text(claim, str(folder))
     return folder
 
 
 def is_run_folder(folder: Path) -> bool:
     """Whether a folder holds a run."""
-    return (folder / "config.yaml").is_file()
+    return RunFolder(folder).config.is_file()
 
 
 def _new_folder(wanted: Path, replace: bool) -> Path:
@@ -99,11 +99,12 @@ def _wait_for(claim: Path, seconds: float = 120) -> Path:
     )
 
 
-def keep_curves(path: Path) -> None:
+def keep_curves(run: RunFolder) -> None:
     """Put the curves of an interrupted fit aside: a logger begins its file anew."""
+    path = run.curves
     if launched_rank(os.environ) == 0 and path.is_file():
         number = 1
-        while (aside := path.with_name(f"metrics-part{number}.csv")).exists():
+        while (aside := run.table(f"{path.stem}-part{number}")).exists():
             number += 1
         path.rename(aside)
 
@@ -129,5 +130,5 @@ def expand_run(arguments: Sequence[str]) -> list[str]:
         if folder:
             if not is_run_folder(Path(folder)):
                 raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Train one with train.py fit.")
-            return [arguments[0], "--config", str(Path(folder) / "config.yaml"), *arguments[1:]]
+            return [arguments[0], "--config", str(RunFolder(Path(folder)).config), *arguments[1:]]
     return arguments

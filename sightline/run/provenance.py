@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 from collections.abc import Sequence
@@ -12,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-FILE = "provenance.json"
+from sightline.run.atomic import write_json
+from sightline.run.paths import RunFolder
+
 RUN_FORMAT = 1
 """Version of a run folder's layout. Raise it when an older reader would misunderstand a newer folder."""
 PACKAGES = ("sightline", "torch", "torchvision", "lightning", "timm", "av")
@@ -28,9 +29,7 @@ def record_command(folder: Path, arguments: Sequence[str]) -> None:
             "versions": versions(),
         }
     )
-    unfinished = folder / f".{FILE}.{os.getpid()}"
-    unfinished.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / FILE)
+    write_json(RunFolder(folder).provenance, known)
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
@@ -39,7 +38,7 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: If the folder was written in another format than this version knows.
     """
-    path = folder / FILE
+    path = RunFolder(folder).provenance
     if not path.is_file():
         return None
     try:

@@ -7,15 +7,12 @@ renamed aside first and deleted last; where a run dies between the two renames, 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-# Host and process tell whose a leftover is; hosts that share a file system cannot see each other's processes.
-LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<host>.+)-(?P<pid>\d+)")
+from sightline.run.unfinished import clean_leftovers, temporary_name
 
 
 @contextmanager
@@ -23,7 +20,7 @@ def whole_folder(folder: Path, proof: str) -> Iterator[Path]:
     """Give a folder to write into, which takes its place when the block ends without an exception.
 
     Args:
-        folder: Where it shall be; parents are made, and an earlier folder of this name is replaced.
+        folder: Where it goes; parents are made, and an earlier folder of this name is replaced.
         proof: A file that an earlier folder must hold to be replaced, so that nothing else is ever deleted.
 
     Raises:
@@ -33,31 +30,14 @@ def whole_folder(folder: Path, proof: str) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     clean_leftovers(folder.parent)
     _check_replaceable(folder, proof)
-    partial, replaced = (_beside(folder, kind) for kind in ("partial", "replaced"))
-    try:
-        partial.mkdir()
-        yield partial
-        _write_out(partial)
-        _swap(partial, folder, replaced)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def clean_leftovers(parent: Path) -> None:
-    """Delete what dead runs left half-written in a folder, and put back what they had only renamed aside."""
-    for path in sorted(parent.iterdir()):
-        match = LEFTOVER.fullmatch(path.name)
-        if match is None or match["host"] != socket.gethostname() or path.is_symlink() or not path.is_dir():
-            continue
-        pid = int(match["pid"])
-        if pid != os.getpid() and _is_alive(pid):
-            continue
-        place = parent / match["name"]
-        if match["kind"] == "replaced" and not place.exists():
-            with suppress(FileNotFoundError):  # another run may be cleaning up too
-                path.rename(place)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+    with temporary_name(folder) as partial, temporary_name(folder, "replaced") as replaced:
+        try:
+            partial.mkdir()
+            yield partial
+            _write_out(partial)
+            _swap(partial, folder, replaced)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _swap(partial: Path, folder: Path, replaced: Path) -> None:
@@ -83,20 +63,6 @@ def _check_replaceable(folder: Path, proof: str) -> None:
         raise ValueError(
             f"{folder} holds something else (it has files, but no {proof}) and would be deleted. Choose another place."
         )
-
-
-def _beside(folder: Path, kind: str) -> Path:
-    return folder.with_name(f".{folder.name}.{kind}-{socket.gethostname()}-{os.getpid()}")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True  # somebody else's process, or no process id at all: not ours to clean
-    return True
 
 
 def _write_out(folder: Path) -> None:

@@ -35,7 +35,7 @@ class TokenReduction:
         """
         if name not in REDUCERS:
             raise ValueError(f"Unknown token reduction {name!r}; known are {', '.join(REDUCERS)}.")
-        defaults = {field.name: field.default for field in dataclasses.fields(REDUCERS[name])}
+        defaults = _defaults(name)
         given = {}
         for key, value in (options or {}).items():
             if key not in defaults:
@@ -43,6 +43,18 @@ class TokenReduction:
             given[key] = _of_kind(value, defaults[key], f"{name}.{key}")
         REDUCERS[name](**given)  # its own checks of the values
         return cls(name, tuple(sorted((key, value) for key, value in given.items() if value != defaults[key])))
+
+    @classmethod
+    def from_text(cls, name: str, options: Mapping[str, str]) -> TokenReduction:
+        """Read options as a command line has them, each a word of the kind that its default has.
+
+        Raises:
+            ValueError: If the name or an option is unknown, or a word is not of the option's kind.
+        """
+        defaults = _defaults(cls.of(name).name)
+        return cls.of(
+            name, {key: _read(text, defaults.get(key, text), f"{name}.{key}") for key, text in options.items()}
+        )
 
     @property
     def label(self) -> str:
@@ -71,6 +83,23 @@ class TokenReduction:
         if not isinstance(options, Mapping):
             raise ValueError(f"Expected the options of tokens as a mapping, got {options!r}.")
         return cls.of(values["name"], options)
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Return the options of a registered reducer with their default values."""
+    return {field.name: field.default for field in dataclasses.fields(REDUCERS[name])}
+
+
+def _read(text: str, default: Value, what: str) -> Value:
+    kind = type(default)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"Option {what} must be true or false, got {text!r}.")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(f"Option {what} must be of type {kind.__name__}, got {text!r}.") from error
 
 
 def _of_kind(value: Any, default: Any, what: str) -> Value:

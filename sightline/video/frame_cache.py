@@ -15,14 +15,15 @@ import json
 import logging
 import os
 import struct
-import time
-import uuid
 import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sightline.run.atomic import replacing
+from sightline.run.unfinished import is_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ _HEADER = struct.Struct("<8sI4I")  # version, checksum, shape (T, H, W, 3)
 _SUFFIX = ".frames"
 _SCAN_SHARE = 64  # the folder is measured again after each such part of its limit that a process has written
 _KEEP = 0.9  # share of the limit that is left when entries are deleted
-_ABANDONED_S = 3600  # half-written files this old belong to processes that were killed
 
 
 class FrameCache:
@@ -97,13 +97,11 @@ class FrameCache:
             return
         self._written = 0
         entries = []
-        for path in self.folder.glob("??/*"):
+        for path in self.folder.glob(f"??/*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):  # another process deletes too
                 state = path.stat()
-                if path.suffix == _SUFFIX:
+                if not is_unfinished(path.name):
                     entries.append((state.st_mtime, state.st_size, path))
-                elif time.time() - state.st_mtime > _ABANDONED_S:
-                    path.unlink()
         total = sum(size for _, size, _ in entries)
         if total <= self.max_bytes:
             return
@@ -126,16 +124,9 @@ def _remembered_digest(path: str, record: Path) -> str:
 
 
 def _write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part")
-    try:
-        with open(temporary, "wb") as file:
-            for part in parts:
-                file.write(part)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part)
 
 
 def _unpacked(content: np.ndarray) -> np.ndarray | None:

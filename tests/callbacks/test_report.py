@@ -1,11 +1,10 @@
-"""The report after a fit and as a command; `tests/sightline/report/page/test_html.py` tests the page itself."""
+"""The report after a fit; `tests/sightline/report/page/test_html.py` tests the page itself."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-import train
 from callbacks import Report
 from tests.sightline.report.comparison.example_runs import make_run
 
@@ -17,21 +16,6 @@ def run(tmp_path) -> Path:
 
 def trainer(folder: Path, **changes):
     return SimpleNamespace(**{"default_root_dir": str(folder), "fast_dev_run": False, "is_global_zero": True} | changes)
-
-
-def test_the_command_writes_one_file(run, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        train.main(["report", "--run", str(run), "--out", str(tmp_path / "page.html")])
-    assert stopped.value.code == 0
-    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
-    assert not (run / "report.html").exists()
-    assert str(tmp_path / "page.html") in capsys.readouterr().out
-
-
-def test_what_is_no_run_gives_one_line(tmp_path):
-    with pytest.raises(SystemExit) as stopped:
-        train.main(["report", "--run", str(tmp_path)])
-    assert "has no config.yaml" in str(stopped.value)
 
 
 def test_after_a_fit_the_first_process_writes_it(run):

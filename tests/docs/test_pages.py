@@ -12,7 +12,7 @@ import train
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Commands that do not take a configuration.
-ALONE = {"report", "compare"}
+ALONE = {"report", "compare", "cost"}
 
 
 def anchors(page: Path) -> set[str]:
@@ -22,11 +22,11 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands() -> list[str]:
-    """Commands of `train.py` that the pages show, without those whose options another one has too."""
+    """Commands that the pages show, without those whose options another one has too."""
     found: dict[tuple[str, frozenset[str]], str] = {}
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"^ *python train\.py ([a-z][a-z-]+ .+)$", text, flags=re.MULTILINE):
+        for line in re.findall(r"^ *(?:python train\.py|sightline) ([a-z][a-z-]+ .+)$", text, flags=re.MULTILINE):
             words = line.partition(" # ")[0].split()
             options = {word.partition("=")[0] for word in words if word.startswith("--")}
             if words[0] not in ALONE and "--exported" not in options:

@@ -7,19 +7,20 @@ A target that a clip does not show has no row of that clip.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from sightline.explain.metrics.pointing import ACTION, check_maps, clip_targets, pointing_scores
+from sightline.run.atomic import replacing
+from sightline.run.parts import PartStore
 from sightline.run.ranks import Ranks
+from sightline.run.sharing import Batches, BatchResult, share_result
 from sightline.types import ClipBatch, ClipTruth, Unit
 
 HeadMaps = Callable[[Tensor], Iterable[tuple[Unit, Tensor]]]
@@ -44,24 +45,27 @@ SCHEMA = pa.schema(
 
 
 def point_split(
-    places: Sequence[int],
-    batches: Callable[[list[int]], Iterable[ClipBatch]],
+    sample_ids: Sequence[str],
+    batches: Batches,
     truth: Callable[[str], ClipTruth],
     head_maps: HeadMaps,
     path: Path,
     ranks: Ranks | None = None,
     tolerance: float = 0.0,
+    made_from: Mapping[str, Any] | None = None,
 ) -> Path:
     """Score every head on every clip, each clip by exactly one process, one batch in memory at a time.
 
     Args:
-        places: Which clips of the split to score: those of which something is known.
-        batches: Gives an iterable of batches of the clips at these places.
+        sample_ids: Names of the clips to score: those of which something is known.
+        batches: Gives an iterable of batches of the clips at these places of ``sample_ids``.
         truth: What is known of a clip, by its sample_id, in the frames and pixels of the batches.
         head_maps: Gives the maps.
         path: The file to write.
         ranks: The processes that share the work.
         tolerance: How many pixels a peak may be away from a box.
+        made_from: What the scores depend on besides the tolerance. An interrupted job goes on where it was if it is
+            the same; without it, jobs begin anew.
 
     Returns:
         The file. Its rows are in no particular order.
@@ -69,44 +73,25 @@ def point_split(
     Raises:
         ValueError: If no clip shows any target, or a map is not one.
     """
-    ranks = ranks or Ranks()
-    parts = path.with_name(f".{path.stem}.parts")
 
-    def empty() -> None:
-        shutil.rmtree(parts, ignore_errors=True)  # what an interrupted run left
-        parts.mkdir(parents=True)
+    def work(batch: ClipBatch) -> BatchResult:
+        return BatchResult(point_batch(batch, truth, head_maps, tolerance))
 
-    def compute() -> None:
-        mine = list(places)[ranks.rank :: ranks.world]
-        with (
-            pq.ParquetWriter(parts / f"{ranks.rank}.parquet", SCHEMA) as writer,
-            tqdm(total=len(mine), desc="Pointing", unit="clip", disable=ranks.rank != 0, mininterval=1) as bar,
-        ):
-            for batch in batches(mine):
-                writer.write_table(point_batch(batch, truth, head_maps, tolerance))
-                bar.update(len(batch["sample_id"]) + len(batch["unreadable"]))
-
-    def join() -> None:
-        unfinished = path.with_name(f".{path.name}")
+    def join(parts: Iterable[pa.Table]) -> None:
         found = 0
-        with pq.ParquetWriter(unfinished, SCHEMA) as writer:
-            for rank in range(ranks.world):
-                part = pq.ParquetFile(parts / f"{rank}.parquet")
-                for group in range(part.num_row_groups):
-                    rows = part.read_row_group(group)
+        with replacing(path) as temporary:
+            with pq.ParquetWriter(temporary, SCHEMA) as writer:
+                for rows in parts:
                     found += len(rows)
-                    writer.write_table(rows.cast(SCHEMA))
-        shutil.rmtree(parts)
-        if not found:
-            unfinished.unlink()
-            raise ValueError(
-                "No clip shows anything to point at: its boxes are outside of what the model sees, or in other frames."
-            )
-        os.replace(unfinished, path)
+                    writer.write_table(rows)
+            if not found:
+                raise ValueError(
+                    "No clip shows anything to point at: its boxes are outside of what the model sees, or in other "
+                    "frames."
+                )
 
-    ranks.together(empty, only_first=True)
-    ranks.together(compute)
-    ranks.together(join, only_first=True)
+    made = None if made_from is None else {**made_from, "tolerance": tolerance}
+    share_result(PartStore.beside(path, SCHEMA, made), sample_ids, batches, work, join, ranks, title="Pointing")
     return path
 
 

@@ -25,13 +25,7 @@ from sightline.run.atomic import replacing
 
 
 def compare_runs(runs: list[str], out: str) -> None:
-    """Compare the pruned models of several runs: averages and spread over seeds, one section per backbone.
-
-    Writes comparison.md; methods.csv (top-1 of all methods side by side); differences.csv (lowest relevance against
-    every other way at the same depth); accuracy.csv (accuracy, intervals over subjects, cost, classes that lose most),
-    removed_layers.csv (which layers each run removes, and how far runs agree), scores.csv (r, jsd and dprob compared),
-    by_class.csv and by_subject.csv (every model of every run), and the figures accuracy_against_cost and
-    accuracy_against_depth as PNG and SVG.
+    """Write the files that `sightline.commands.compare` lists, and print the text.
 
     Args:
         runs: Folders of finished runs; those of the same backbone are averaged.

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sightline.report.tables.outcomes import read_outcomes
 from sightline.report.tables.pruning import UNPRUNED, read_pruning_table
+from sightline.run.paths import RunFolder
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,17 @@ def read_runs(folders: Sequence[Path | str]) -> Runs:
 
 
 def _read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    path, splits = folder / "tables" / "pruning.csv", folder / "splits.csv"
-    for needed in (path, splits):
+    run = RunFolder(folder)
+    for needed in (run.pruning_table, run.splits):
         if not needed.is_file():
             raise FileNotFoundError(
                 f"{folder} is no run with tested models: it has no {needed.relative_to(folder)}. Make it with train.py "
                 "fit, or train.py prune --run of a trained run."
             )
-    table = read_pruning_table(path)
-    named = pd.read_csv(splits, dtype=str, keep_default_na=False)
+    table = read_pruning_table(run.pruning_table)
+    named = pd.read_csv(run.splits, dtype=str, keep_default_na=False)
     class_of = dict(zip(named["sample_id"], named["label"], strict=True))
-    return table, read_outcomes(table["plan_id"], folder / "tables" / "predictions", class_of)
+    return table, read_outcomes(table["plan_id"], run.predictions_folder, class_of)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

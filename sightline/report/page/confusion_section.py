@@ -59,8 +59,8 @@ def confusion(run: RunResults) -> tuple[list[str], NDArray[np.int64], str] | Non
         counts = np.zeros((size, size), dtype=np.int64)
         np.add.at(counts, (predictions["label"].to_numpy(), predictions["predicted"].to_numpy()), 1)
         full = [*known, *(f"class {number}" for number in range(len(known), size))]
-        return full, counts, "tables/predictions"
-    path = run.folder / "tables" / "confusion.csv"
+        return full, counts, str(run.paths.predictions_folder.relative_to(run.folder))
+    path = run.paths.table("confusion")
     return _read_counts(run, path) if path.is_file() else None
 
 
@@ -72,7 +72,7 @@ def _read_counts(run: RunResults, path: Path) -> tuple[list[str], NDArray[np.int
             f"{path} is no confusion matrix: expected one row and one column of counts per class. Write it anew with: "
             f"{run.command('test')}"
         )
-    return names, frame.to_numpy(dtype=np.int64), f"tables/{path.name}"
+    return names, frame.to_numpy(dtype=np.int64), str(path.relative_to(run.folder))
 
 
 def _hardest(names: list[str], counts: NDArray[np.int64]) -> Table:

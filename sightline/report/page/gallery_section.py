@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +13,6 @@ from sightline.report.page.blocks import Gallery, Medium, Missing, Section, Text
 from sightline.report.page.run_results import RunResults
 
 TYPES = {".png": "image/png", ".mp4": "video/mp4"}
-INDEX = "index.json"
 
 
 def gallery_section(run: RunResults, page: Path, embed_mb: float) -> Section:
@@ -28,12 +28,11 @@ def gallery_section(run: RunResults, page: Path, embed_mb: float) -> Section:
         "What heads look at",
         "Attention of single heads over the frames of a clip: the brighter a place, the more weight the head gives it.",
     )
-    folder = run.folder / "attention"
-    files = gallery_files(folder)
+    folder, captions = run.paths.attention, read_captions(run.paths.captions)
+    files = gallery_files(folder, captions)
     if not files:
         section.blocks.append(Missing("No attention was drawn yet. Draw it with", run.command("explain")))
         return section
-    captions = read_captions(folder)
     media, linked = _embed(files, page, embed_mb)
     groups: dict[str, list[Path]] = {}
     for file in files:
@@ -58,10 +57,10 @@ def gallery_section(run: RunResults, page: Path, embed_mb: float) -> Section:
     return section
 
 
-def gallery_files(folder: Path) -> list[Path]:
+def gallery_files(folder: Path, captions: Mapping[str, str]) -> list[Path]:
     """Return the pictures and clips of a gallery: in the order of its captions, then by name."""
     found = [path for path in folder.rglob("*") if path.suffix in TYPES and not path.name.startswith(".")]
-    order = {name: place for place, name in enumerate(read_captions(folder))}
+    order = {name: place for place, name in enumerate(captions)}
     # A picture and a clip of one name belong together, wherever only one of them has a caption.
     stems: dict[str, int] = {}
     for name, place in order.items():
@@ -74,13 +73,12 @@ def gallery_files(folder: Path) -> list[Path]:
     return sorted(found, key=key)
 
 
-def read_captions(folder: Path) -> dict[str, str]:
-    """Read ``index.json``: file name (within the folder) -> caption; empty where there is none.
+def read_captions(path: Path) -> dict[str, str]:
+    """Read the captions: file name (within the folder) -> caption; empty where there are none.
 
     Raises:
         ValueError: If it holds anything else.
     """
-    path = folder / INDEX
     if not path.is_file():
         return {}
     try:

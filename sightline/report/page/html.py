@@ -58,9 +58,11 @@ def write_report(run: Path | str, out: Path | str | None = None, embed_mb: float
     if not (math.isfinite(embed_mb) and embed_mb >= 0):
         raise ValueError(f"Expected embed_mb of at least 0 megabytes, got {embed_mb}.")
     results = RunResults(Path(run))
-    page = results.folder / "report.html" if out is None else Path(out)
+    page = results.paths.report if out is None else Path(out)
     if page.is_dir():
-        raise ValueError(f"--out names a file to write, but {page} is a folder. Try {page / 'report.html'}.")
+        raise ValueError(
+            f"--out names a file to write, but {page} is a folder. Try {page / results.paths.report.name}."
+        )
     text = render(results, page, embed_mb)
     with replacing(page) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -54,7 +54,7 @@ def provenance_section(run: RunResults) -> Section:
     hashes = _hashes(run)
     if hashes.rows:
         section.blocks.append(hashes)
-    config = (run.folder / "config.yaml").read_text(encoding="utf-8")
+    config = run.paths.config.read_text(encoding="utf-8")
     section.blocks.append(Folded("Configuration (config.yaml)", [Code(config)]))
     section.blocks.append(Text(f"Page made by Sightline {versions()['sightline']} from {run.folder}.", note=True))
     return section

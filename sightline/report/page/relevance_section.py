@@ -45,7 +45,7 @@ def _boxes(run: RunResults, split: str) -> list[Block]:
                 Missing(f"The {kind} were not scored on the {SPLIT_NAMES.get(split, split)} yet. Do so with", command)
             )
             continue
-        scores = read_scores(run.folder / "relevance" / split, kind)
+        scores = read_scores(run.paths.relevance(split).path, kind)
         caption = (
             f"One box per {ONE[kind]}: the middle half of {entry['samples']:,} {SPLIT_NAMES.get(split, split)}; line: "
             "median, diamond: mean, whiskers: within 1.5 box lengths; single clips beyond are not drawn. Point at a "

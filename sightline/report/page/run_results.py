@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from sightline.export.reading import DESCRIPTION
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
 from sightline.report.tables.pruning import read_pruning_table, reference_rows
 from sightline.run.folder import is_run_folder
+from sightline.run.paths import RunFolder
 from sightline.run.provenance import read_provenance
 
-RESULTS = ("splits.csv", "checkpoints", "tables", "relevance", "pruned")
 ENTRY = ("samples", "left_out", "noise_floor", "class_names", "weights_sha256", "data_sha256")
 """What a manifest says of every score table."""
 SPLITS = ("train", "val", "test")
@@ -27,6 +28,7 @@ class RunResults:
 
     Attributes:
         folder: Where it is.
+        paths: Where everything lies in it.
         config: Its ``config.yaml``.
         provenance: Its ``provenance.json``; None where it has none.
 
@@ -36,15 +38,18 @@ class RunResults:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.paths = folder, RunFolder(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}. Pass --run with a run's folder, e.g. runs/demo.")
         if not is_run_folder(folder):
             raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Train one with train.py fit.")
         self.config = self._config()
-        if not any((folder / name).exists() for name in RESULTS):
+        run = self.paths
+        results = (run.splits, run.checkpoints, run.tables, run.relevance_folder, run.pruned_folder)
+        if not any(path.exists() for path in results):
+            names = ", ".join(path.name for path in results)
             raise ValueError(
-                f"{folder} holds a configuration, but none of a run's results ({', '.join(RESULTS)}). Name a run's "
+                f"{folder} holds a configuration, but none of a run's results ({names}). Name a run's "
                 "folder, as train.py fit makes it."
             )
         self.provenance = read_provenance(folder)
@@ -64,7 +69,7 @@ class RunResults:
         Raises:
             ValueError: If it lacks columns, as tables of other versions do.
         """
-        path = self.folder / "tables" / f"{name}.csv"
+        path = self.paths.table(name)
         if not path.is_file():
             return None
         try:
@@ -81,36 +86,36 @@ class RunResults:
 
     def names(self, pattern: str) -> list[str]:
         """Return the names, without suffix, of the tables that match ``pattern``, sorted."""
-        return sorted(path.stem for path in (self.folder / "tables").glob(f"{pattern}.csv"))
+        return sorted(path.stem for path in self.paths.tables.glob(f"{pattern}.csv"))
 
     def pruning(self) -> pd.DataFrame | None:
         """Read the table of tested models."""
-        path = self.folder / "tables" / "pruning.csv"
+        path = self.paths.pruning_table
         return read_pruning_table(path) if path.is_file() else None
 
     def predictions(self) -> pd.DataFrame | None:
         """Read the unpruned model's predictions on the test clips, as the table of tested models rests on."""
         table = self.pruning()
         plans = [] if table is None else table.loc[reference_rows(table), "plan_id"].tolist()
-        path = self.folder / "tables" / "predictions" / f"{plans[0] if plans else ''}.csv"
+        path = self.paths.predictions(plans[0] if plans else "")
         return pd.read_csv(path) if path.is_file() else None
 
     def scored_splits(self) -> list[str]:
         """Return the splits that have score tables, the training clips' first."""
-        found = {path.parent.name for path in (self.folder / "relevance").glob("*/manifest.json")}
-        found = {split for split in found if self.manifest(split)}
+        found = {split for split in self.paths.scored_splits() if self.manifest(split)}
         return [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
 
     def manifest(self, split: str) -> dict[str, Any]:
         """Return what the manifest says of the score tables of a split, by kind of unit."""
-        path = self.folder / "relevance" / split
+        path = self.paths.relevance(split).path
         again = self.command("ablate", "--split", split, "--overwrite", "true")
         try:
             tables = dict(read_manifest(path)["tables"])
             formats = {kind: entry["format_version"] for kind, entry in tables.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path / 'manifest.json'} is damaged ({error!r}). Delete the folder {path} and score again: {again}"
+                f"{self.paths.relevance(split).manifest} is damaged ({error!r}). Delete the folder {path} and score "
+                f"again: {again}"
             ) from error
         for kind, found in formats.items():
             lacking = [key for key in ENTRY if key not in tables[kind]]
@@ -126,7 +131,7 @@ class RunResults:
         for split in self.scored_splits():
             for entry in self.manifest(split).values():
                 return list(map(str, entry["class_names"]))
-        for path in sorted((self.folder / "pruned").glob("*/model.json")):
+        for path in sorted(self.paths.pruned_folder.glob(f"*/{DESCRIPTION}")):
             return list(map(str, json.loads(path.read_text(encoding="utf-8"))["classes"])) or None
         counts = self.table("split", ("split", "label", "clips", "groups"), "fit")
         return None if counts is None else list(map(str, dict.fromkeys(counts["label"])))
@@ -139,7 +144,7 @@ class RunResults:
         return value
 
     def _config(self) -> dict[str, Any]:
-        path = self.folder / "config.yaml"
+        path = self.paths.config
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

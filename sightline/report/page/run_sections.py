@@ -73,7 +73,7 @@ def _shared_groups(run: RunResults) -> list[str]:
 
 
 def _clips(run: RunResults) -> pd.DataFrame | None:
-    path = run.folder / "splits.csv"
+    path = run.paths.splits
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
 

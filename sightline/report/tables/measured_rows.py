@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,12 +75,14 @@ def with_speed(
     ]
 
 
-def earlier_rows(path: Path, exports: Path, weights_sha256: str, new: Sequence[PruningRow]) -> list[PruningRow]:
+def earlier_rows(
+    path: Path, export_of: Callable[[str], Path], weights_sha256: str, new: Sequence[PruningRow]
+) -> list[PruningRow]:
     """Return the rows of a table that stay beside new ones: other plans for the same weights, e.g. by another score.
 
     Args:
         path: The table; there may be none yet.
-        exports: Folder of the run's exported models.
+        export_of: Gives the folder of a plan's exported model.
         weights_sha256: Hash of the full model's weights.
         new: The rows that are to be written.
     """
@@ -88,7 +90,7 @@ def earlier_rows(path: Path, exports: Path, weights_sha256: str, new: Sequence[P
         return []
     replaced, kept = {row.plan_id for row in new}, []
     for row in pruning_rows(read_pruning_table(path)):
-        folder = exports / row.plan_id
+        folder = export_of(row.plan_id)
         if row.plan_id in replaced or row.mode == UNPRUNED or not folder.exists():
             continue
         if read_description(folder)["provenance"].get("ranking", {}).get("weights_sha256") == weights_sha256:

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from callbacks.galleries.files import update_index
+from callbacks.galleries.files import update_captions
 from callbacks.galleries.job import Drawn, GalleryClip, GalleryJob
+from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
+from tests.sightline.run.threads import in_threads
 
 
 def draw(shown: GalleryClip) -> Drawn:
@@ -29,13 +31,16 @@ def test_several_processes_share_the_clips(context):
     alone = index.read_text(), table.read_text()
     assert list(json.loads(alone[0]).values()) == [f"Clip {name}" for name in names]
     index.unlink()
-    jobs = [GalleryJob(replace(context, ranks=Ranks(rank, 2)), [0, 2, 7, 5], ["letter"], "letters") for rank in (0, 1)]
     shares: list[list[str]] = [[], []]
-    jobs[0].begin()
-    for job, share in zip(jobs, shares, strict=True):
-        job.draw_share(lambda shown, share=share: share.append(shown.sample_id) or draw(shown))
     told: list[pd.DataFrame] = []
-    jobs[0].finish(lambda rows, path: told.append(rows))
+
+    def run(ranks: Ranks) -> None:
+        share = shares[ranks.rank]
+        GalleryJob(replace(context, ranks=ranks), [0, 2, 7, 5], ["letter"], "letters").run(
+            lambda shown: share.append(shown.sample_id) or draw(shown), lambda rows, path: told.append(rows)
+        )
+
+    in_threads(2, run)
     assert shares == [names[0::2], names[1::2]]
     assert (index.read_text(), table.read_text()) == alone
     assert told[0]["sample_id"].tolist() == names
@@ -48,11 +53,11 @@ def test_a_gallery_that_follows_an_interrupted_one_leaves_only_its_own(context):
     def killed(shown: GalleryClip) -> Drawn:
         draw(shown)
         if shown.sample_id == context.data.clips("test")[2].sample_id:
-            shown.stem.with_name(f".{shown.stem.name}_letter.123.tmp.mp4").write_text("half")
+            shown.stem.with_name(f".{shown.stem.name}_letter.partial-host-123_0.mp4").write_text("half")
             raise KeyboardInterrupt
         return Drawn()
 
-    for name in ("mine.png", "other_frames.png", ".other_frames.123.tmp.png"):
+    for name in ("mine.png", "other_frames.png", ".other_frames.partial-host-123_0.png"):
         (folder / name).write_text("x")
     with pytest.raises(KeyboardInterrupt):
         GalleryJob(context, [1, 2], ["letter"], "letters").run(killed, silent)
@@ -60,17 +65,19 @@ def test_a_gallery_that_follows_an_interrupted_one_leaves_only_its_own(context):
     GalleryJob(context, [3], ["letter"], "letters").run(draw, silent)
     [name] = json.loads((folder / "index.json").read_text())
     assert {path.name for path in folder.iterdir()} == {
-        name, "index.json", "mine.png", "other_frames.png", ".other_frames.123.tmp.png"
+        name, "index.json", "mine.png", "other_frames.png", ".other_frames.partial-host-123_0.png"
     }  # fmt: skip
 
 
 def test_captions_of_other_galleries_stay(tmp_path):
+    run = RunFolder(tmp_path)
+    run.attention.mkdir()
     for name in ("a_frames.png", "b_frames.png", "a_transfer.png"):
-        (tmp_path / name).write_text("x")
-    update_index(tmp_path, {"a_transfer.png": "A"}, ("_transfer.png",))
-    update_index(tmp_path, {"b_frames.png": "B"}, ("_frames.png", "_frames.mp4"))
-    assert json.loads((tmp_path / "index.json").read_text()) == {"b_frames.png": "B", "a_transfer.png": "A"}
-    assert not (tmp_path / "a_frames.png").exists()
+        (run.attention / name).write_text("x")
+    update_captions(run, {"a_transfer.png": "A"}, ("_transfer.png",))
+    update_captions(run, {"b_frames.png": "B"}, ("_frames.png", "_frames.mp4"))
+    assert json.loads((tmp_path / "attention/index.json").read_text()) == {"b_frames.png": "B", "a_transfer.png": "A"}
+    assert not (run.attention / "a_frames.png").exists()
 
 
 def test_without_any_clip_an_earlier_gallery_goes_all_the_same(context, capsys, monkeypatch):

@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import Callback
 from callbacks import HeadAblation, SideBySideGallery
 from callbacks.analysis import Context
 from callbacks.galleries import side_by_side as side_by_side_gallery
-from callbacks.galleries.other_run import load_classifier
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from sightline.checkpoints.loading import CheckpointError
+from sightline.checkpoints.trained import load_trained
 from sightline.explain import head_maps
 from sightline.run.ranks import Ranks
 from sightline.types import Unit
@@ -59,7 +59,7 @@ def context(runs, cabin_root, tmp_path) -> Context:
     data = SyntheticCabin(root=str(cabin_root), **CABIN)
     path = tmp_path / "swin/checkpoints/best.ckpt"
     module = VideoClassifier(2, data.class_names, backbone="video_swin_demo", frames=4, size=32, options=SWIN)
-    return Context(tmp_path / "swin", "test", module, load_classifier(str(path)), str(path), data, Ranks(), [])
+    return Context(tmp_path / "swin", "test", module, load_trained(str(path)), str(path), data, Ranks(), [])
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_specialised_head_beside_the_other_models_most_relevant_ones(context
     [clip] = [clip for clip in context.data.clips("test") if clip.sample_id == table["sample_id"][0]]
     pixels = next(iter(context.data.evaluation_loader([clip], 1)))["clip"]
     ours, r = best_head(context.folder, "attention", 1, (2, 3))
-    other = load_classifier(str(runs / "timesformer/checkpoints/best.ckpt"))
+    other = load_trained(str(runs / "timesformer/checkpoints/best.ckpt"))
     for row in table.to_dict("records"):
         assert (row["layer"], row["head"], row["r"]) == (ours.layer, ours.head, pytest.approx(r, rel=1e-4))
         theirs, r_theirs = best_head(runs / "timesformer", row["other_site"])
@@ -180,17 +180,17 @@ def test_checkpoints_that_cannot_be_trusted_or_do_not_fit_are_refused(runs, tmp_
     content = torch.load(runs / "swin/checkpoints/best.ckpt", weights_only=True)
     torch.save({**content, "callbacks": Callback()}, path)
     with pytest.raises(CheckpointError, match="not loaded, because such a file can run any code"):
-        load_classifier(str(path))
+        load_trained(str(path))
     path.write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError):
-        load_classifier(str(path))
+        load_trained(str(path))
     torch.save({"state_dict": content["state_dict"]}, path)
     with pytest.raises(CheckpointError, match="does not say which backbone it holds"):
-        load_classifier(str(path))
+        load_trained(str(path))
     name = next(name for name in content["state_dict"] if name.startswith("backbone."))
     torch.save({**content, "state_dict": {name: content["state_dict"][name]}}, path)
     with pytest.raises(CheckpointError, match=r"does not fit the video_swin_demo .* missing"):
-        load_classifier(str(path))
+        load_trained(str(path))
 
 
 def test_other_inputs_and_unknown_names_are_refused(context, runs, cabin_root, tmp_path):
@@ -217,7 +217,6 @@ def test_another_process_draws_its_share_alone(context, runs, drawn):
     alone = [name for name, _, _ in drawn]
     drawn.clear()
     # Rank 1 of 2 draws its share; what rank 0 would do afterwards is not its business.
-    (context.folder / "attention/.gallery.parts").mkdir()
     SideBySideGallery(str(runs / "timesformer")).analyse(replace(context, ranks=Ranks(1, 2)))
     assert [name for name, _, _ in drawn] == alone[1::2]
     assert (context.folder / "tables/side_by_side.csv").read_text() == table

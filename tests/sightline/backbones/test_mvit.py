@@ -10,7 +10,7 @@ from torchvision.models.video.mvit import MViT as Reference
 from sightline.backbones import Observer, build_backbone
 from sightline.backbones.families.mvit import MViT
 from sightline.backbones.families.mvit_config import MViTConfig
-from sightline.export.cost import count_cost
+from sightline.export.counting import count_cost
 from sightline.types import ModelRecord, Unit
 from tests.conftest import randomise
 

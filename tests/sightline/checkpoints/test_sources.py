@@ -15,7 +15,8 @@ from torchvision.models.video.swin_transformer import SwinTransformer3d
 from lightning_modules import VideoClassifier
 from sightline.backbones import VARIANTS, build_backbone
 from sightline.checkpoints.loading import CheckpointError, load_weights
-from sightline.export import export_model, load_exported
+from sightline.export.reading import load_exported
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan, unpruned_plan
 from sightline.types import ModelRecord, Unit
 from tests.conftest import TINY_SWIN, randomise

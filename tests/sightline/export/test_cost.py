@@ -1,7 +1,6 @@
-"""Counts against fvcore, a closed form and the published sizes; latency; the command."""
+"""Counts against fvcore, a closed form and the published sizes; latency."""
 
 import itertools
-import json
 import shutil
 import warnings
 
@@ -10,9 +9,11 @@ import torch
 from torch import nn
 
 from sightline.backbones import VARIANTS, Observer, build_backbone
-from sightline.export import compare_latency, count_cost, latency, measure_latency, percent_change
-from sightline.export.cost import main
+from sightline.export import latency
+from sightline.export.counting import count_cost, percent_change
+from sightline.export.latency import compare_latency, measure_latency
 from sightline.export.peak_memory import peak_memory
+from sightline.tokens import KeepRandom
 from sightline.types import InputSpec, Unit
 
 # The layers that the published experiment removes from Video Swin-S at depth 6.
@@ -159,6 +160,23 @@ def test_models_take_turns_and_warm_up_is_not_timed(monkeypatch):
     assert timing["a"].clips_per_s == pytest.approx(4000 / 5.5)
 
 
+def test_a_model_is_timed_with_its_reducer(monkeypatch):
+    whole, fewer = build_backbone("vit_demo", 7), build_backbone("vit_demo", 7)
+    lengths = []
+    monkeypatch.setattr(latency, "_forward_ms", lambda run, clips: run(clips) is None or 1.0)
+    for model in (whole, fewer):
+        model.layer_modules()[0].norm1.register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+    compare_latency({"whole": whole, "fewer": fewer}, repeats=1, warmup=0, reducers={"fewer": KeepRandom(0.25)})
+    assert lengths == [256, 64]
+    measure_latency(fewer, repeats=1, warmup=0, reducer=KeepRandom(0.5))
+    assert lengths[2:] == [128]
+
+
+def test_fewer_tokens_take_less_memory():
+    model = build_backbone("vit_demo", 7, {"patch": [2, 4, 4]})  # so many tokens that the layers need the most
+    assert peak_memory(model, 4, KeepRandom(0.25)) < peak_memory(model, 4)
+
+
 def test_compiled_models_are_timed_after_a_warm_up(monkeypatch):
     backbone = build_backbone("video_swin_demo", 7)
     compiled, timed = [], []
@@ -236,51 +254,3 @@ def test_latency_refuses_what_cannot_be_measured():
 def test_latency_on_a_gpu_in_half_precision():
     backbone = build_backbone("video_swin_demo", 7).to("cuda", torch.float16)
     assert measure_latency(backbone, batch=2, repeats=3).median_ms > 0
-
-
-def test_command_prints_one_json_object(capsys):
-    assert main(["--backbone", "video_swin_demo", "--num_classes", "7", "--remove", "1", "3", "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert set(printed) == {"params", "macs", "params_change_pct", "macs_change_pct"}
-    assert printed["macs"] == demo_macs(7, (1, 3))
-    assert printed["macs_change_pct"] == pytest.approx(percent_change(demo_macs(7, (1, 3)), demo_macs(7)))
-
-
-def test_command_takes_sizes_and_options(capsys):
-    arguments = ["--backbone", "video_swin_demo", "--num_classes", "7", "--frames", "16", "--size", "32", "--json"]
-    assert main([*arguments, "--options", '{"shifted_windows": false}']) == 0
-    backbone = build_backbone("video_swin_demo", 7, {"frames": 16, "size": 32, "shifted_windows": False})
-    assert json.loads(capsys.readouterr().out)["macs"] == count_cost(backbone).macs
-
-
-def test_command_prints_a_table_with_latency(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    arguments = ["--backbone", "video_swin_demo", "--num_classes", "7", "--remove", "1", "--latency"]
-    assert main([*arguments, "--repeats", "1", "--warmup", "0", "--batch", "2"]) == 0
-    printed = capsys.readouterr().out
-    for word in ("full", "without 1", "batch 2", "MiB", " %"):
-        assert word in printed
-    assert "…" not in printed
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--backbone", "video_swin_x"], "Unknown backbone 'video_swin_x'"),
-        (["--backbone", "video_swin_demo", "--remove", "8"], "no layer 8"),
-        (["--backbone", "video_swin_demo", "--num_classes", "0"], "num_classes"),
-        (["--backbone", "video_swin_demo", "--frames", "1"], "hold none"),
-        (["--backbone", "video_swin_demo", "--options", '{"widht": 3}'], "no option 'widht'"),
-        (["--backbone", "video_swin_demo", "--latency", "--device", "tpu9"], "--device must be cpu or cuda"),
-        (["--backbone", "video_swin_demo", "--latency", "--device", "cuda:99"], "PyTorch sees"),
-        (["--bogus"], "bogus"),
-        ([], "backbone"),
-    ],
-)
-def test_command_refuses_in_one_line(arguments, message, capsys):
-    assert main(arguments) == 2
-    printed = capsys.readouterr()
-    assert message in printed.err
-    assert printed.err.startswith("error: ")
-    assert printed.err.count("\n") == 1
-    assert printed.out == ""

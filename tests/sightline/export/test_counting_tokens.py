@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from sightline.backbones import Observer, build_backbone
-from sightline.export import count_cost
-from sightline.export.counting import macs_by_clip
+from sightline.export.counting import count_cost, macs_by_clip
 from sightline.tokens import KeepRandom
 from tests.conftest import DEMO_VARIANTS, randomise
 from tests.sightline.backbones.reducers import KeepEvery

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sightline.backbones import build_backbone
-from sightline.export import ExportError, load_exported
 from sightline.export.depth import layers_to_skip
+from sightline.export.reading import ExportError, load_exported
 from sightline.export.writing import export_model
 from sightline.pruning import one_shot_plans, unpruned_plan
 from sightline.pruning.selection import relevance_ranking

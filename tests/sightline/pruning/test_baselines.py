@@ -16,9 +16,9 @@ from sightline.pruning.baselines import (
     random_scores,
     score_baselines,
 )
-from sightline.run.ranks import Ranks
 from sightline.types import LayerInfo
 from tests.conftest import DEMO_VARIANTS, randomise
+from tests.sightline.run.threads import in_threads
 
 LABELS = torch.tensor([0, 3, 4])
 NAMES = ["c0", "c1", "c2"]
@@ -144,21 +144,8 @@ def test_means_are_stored_with_their_origin_and_not_computed_twice(tiny_swin, ti
 
 def test_two_processes_compute_what_one_does(tiny_swin, tiny_clips, tmp_path):
     one = scored(tiny_swin, Split(tiny_clips), tmp_path / "one")
-    helper = tmp_path / "helper"
-
-    class WhileRankZeroWorks(Split):
-        def batches(self, places):
-            assert places == [0, 2]
-            # What the second process would have written by now: the rows of sample 1.
-            rows = pd.read_csv(helper / "1.csv")
-            rows.to_csv(tmp_path / "two" / ".baselines.json.parts" / "1.csv", index=False)
-            return super().batches(places)
-
-    helper.mkdir()
-    exact = clip_baselines(tiny_swin, tiny_clips[1:2], LABELS[1:2])
-    values = torch.cat([exact.block_influence, exact.gradient])[:, 0].double().tolist()
-    columns = [f"{method} {index}" for method in ("block_influence", "gradient") for index in range(4)]
-    pd.DataFrame([["c1", *values]], columns=["sample_id", *columns]).to_csv(helper / "1.csv", index=False)
-    two = scored(tiny_swin, WhileRankZeroWorks(tiny_clips), tmp_path / "two", ranks=Ranks(0, 2))
+    splits = [Split(tiny_clips), Split(tiny_clips)]
+    two, _ = in_threads(2, lambda ranks: scored(tiny_swin, splits[ranks.rank], tmp_path / "two", ranks=ranks))
+    assert [split.asked for split in splits] == [[[0, 2]], [[1]]]
     for method in ("block_influence", "gradient"):
         pd.testing.assert_series_equal(baseline_scores(two, method), baseline_scores(one, method), rtol=1e-4, atol=1e-6)

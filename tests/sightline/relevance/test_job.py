@@ -1,15 +1,22 @@
 """Scoring a split: whoever does it, however often it is interrupted, the table is the same."""
 
+import dataclasses
 import json
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sightline.relevance import job
 from sightline.relevance.memory import StackSize
-from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
+from sightline.relevance.table import SCHEMA, ScoreTable, Settings, read_manifest, read_scores
+from sightline.run.atomic import write_json
+from sightline.run.parts import Piece
 from sightline.run.ranks import Ranks
+from sightline.run.sharing import work_through
 
 NAMES = [f"clip{i}" for i in range(7)]
 BAD = "clip4"
@@ -54,9 +61,8 @@ def run(tmp_path, backbone, split, ranks=None, kind="heads", **options) -> pd.Da
 
 
 def score(backbone, table, split, places, ranks=None) -> None:
-    units = backbone.units("heads")
-    batches = split.batches(places)
-    job.score_samples(backbone, table, units, batches, len(places), ranks or Ranks(), StackSize(), 0, "Ablating")
+    work = job.score_work(backbone, backbone.units("heads"), StackSize())
+    work_through(table.parts, split.batches(places), work, len(places), ranks or Ranks(), seconds_per_part=0)
 
 
 @pytest.fixture
@@ -105,8 +111,21 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, tiny_swin, expected, 
 def test_a_part_that_was_being_written_is_not_taken_for_whole(tmp_path, tiny_swin, expected):
     table = make_table(tmp_path)
     table.begin()
-    (table.parts / "half.parquet.partial").write_bytes(b"PAR1 and then nothing")
+    (table.parts.folder / ".half.partial-host-1_0.parquet").write_bytes(b"PAR1 and then nothing")
     assert_same(run(tmp_path, tiny_swin, Split()), expected)
+
+
+def test_parts_that_the_first_release_left_are_used(tmp_path, tiny_swin, expected):
+    table = make_table(tmp_path)
+    table.parts.folder.mkdir(parents=True)
+    write_json(table.parts.folder / "settings.json", dataclasses.asdict(table.settings))
+    told = json.dumps({"done": ["clip0", "clip1"], "left_out": {}, "noise_floor": 0.25})
+    rows = pa.Table.from_pandas(expected[expected["sample_id"].isin(["clip0", "clip1"])], SCHEMA, preserve_index=False)
+    pq.write_table(rows.replace_schema_metadata({b"sightline": told}), table.parts.folder / "0a1b.parquet")
+    split = Split()
+    assert_same(run(tmp_path, tiny_swin, split), expected)
+    assert split.served == [2, 3, 4, 5, 6]
+    assert read_manifest(table.folder)["tables"]["heads"]["noise_floor"] == 0.25
 
 
 def test_half_precision_is_what_the_settings_say(tmp_path, tiny_swin, expected):
@@ -142,6 +161,50 @@ def test_a_sample_in_two_parts_counts_once(tmp_path, tiny_swin, expected):
         score(tiny_swin, table, Split(), list(range(7)))
     table.finish(NAMES, {})
     assert_same(read_scores(table.folder, "heads"), expected)
+
+
+def test_pieces_of_machines_that_share_nothing_make_the_same_table(tmp_path, tiny_swin, expected):
+    copies = []
+    for number in (2, 0, 1):
+        table = make_table(tmp_path / f"machine{number}")
+        if number == 0:
+            with pytest.raises(Interrupted):
+                job.score_split(
+                    tiny_swin, table, NAMES, Split(1, die_after=1).batches, piece=Piece(0, 3), seconds_per_part=0
+                )
+        split = Split(1)
+        job.score_split(tiny_swin, table, NAMES, split.batches, piece=Piece(number, 3))
+        assert split.served == {0: [3, 6], 1: [1, 4], 2: [2, 5]}[number]
+        copies.append(table.folder)
+    again = make_table(tmp_path / "again")
+    job.score_split(tiny_swin, again, NAMES, Split().batches, piece=Piece(2, 3))
+
+    merged = make_table(tmp_path / "merged")
+    merged.begin()
+    merged.gather([*copies[:2], again.folder])
+    with pytest.raises(RuntimeError, match=r"2 of 7 samples have no results yet \(piece 1 of 3\), e\.g\. clip1"):
+        merged.finish(NAMES, {})
+    merged.gather([copies[2]])
+    entry = merged.finish(NAMES, {})
+    assert_same(read_scores(merged.folder, "heads"), expected)
+    assert entry["left_out"] == [{"sample_id": BAD, "reason": "cut short"}]
+    assert not merged.parts.folder.exists()
+    assert "piece" not in json.dumps(read_manifest(merged.folder))
+    with pytest.raises(ValueError, match="made from precision 'float32'; expected precision 'bf16'"):
+        make_table(tmp_path / "other", precision="bf16").gather([copies[0]])
+
+
+def test_scores_that_differ_between_machines_are_not_mixed(tmp_path, tiny_swin):
+    table = make_table(tmp_path)
+    job.score_split(tiny_swin, table, NAMES, Split().batches, piece=Piece(0, 2))
+    [path] = table.parts.files()
+    part, rows = table.parts.read_part(path), pq.read_table(path)
+    wrong = rows.set_column(rows.schema.get_field_index("r"), "r", pc.add(rows["r"], 0.01))
+    table.parts.write([wrong], part.done, {}, part.notes, 2)
+    job.score_split(tiny_swin, table, NAMES, Split().batches, piece=Piece(1, 2))
+    with pytest.raises(ValueError, match="Two parts hold different results of the same sample"):
+        table.finish(NAMES, {})
+    assert not table.path.exists()
 
 
 def test_a_finished_table_is_not_made_again(tmp_path, tiny_swin, expected):
@@ -188,7 +251,7 @@ def test_missing_samples_are_not_passed_over(tmp_path, tiny_swin):
     table = make_table(tmp_path)
     table.begin()
     score(tiny_swin, table, Split(), [0, 1])
-    with pytest.raises(RuntimeError, match="5 of 7 samples have no scores"):
+    with pytest.raises(RuntimeError, match=r"5 of 7 samples have no results yet, e\.g\. clip2"):
         table.finish(NAMES, {})
 
 

@@ -1,8 +1,5 @@
 """A race over a split: the sets of full evaluation with fewer evaluations, however it is run or interrupted."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pandas as pd
 import pytest
 import torch
@@ -11,8 +8,8 @@ from sightline.relevance import job
 from sightline.relevance.race_job import RaceSettings, race_split
 from sightline.relevance.ranking import rank_units
 from sightline.relevance.table import ScoreTable, Settings, read_manifest, read_scores
-from sightline.run.ranks import Ranks
 from sightline.types import Unit
+from tests.sightline.run.threads import in_threads
 
 COUNT = 240
 NAMES = [f"clip{i:03d}" for i in range(COUNT)]
@@ -119,30 +116,14 @@ def test_an_interrupted_race_goes_on_and_ends_alike(tmp_path, uneven_swin, raced
 
 
 def test_two_processes_decide_alike(tmp_path, uneven_swin, raced):
-    """Two threads that meet in the collective, each with its own reader."""
-    barrier, flags = threading.Barrier(2), [True, True]
-
-    def ranks(rank: int) -> Ranks:
-        def all_true(flag: bool) -> bool:
-            flags[rank] = flag
-            barrier.wait(60)
-            agreed = all(flags)
-            barrier.wait(60)
-            return agreed
-
-        return Ranks(rank, 2, all_true)
-
     splits = [Split(16), Split(16)]
     table = make_table(tmp_path)
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(
-                race_split, uneven_swin, table, NAMES, splits[rank].batches, RACE, ranks=ranks(rank), seconds_per_part=0
-            )
-            for rank in range(2)
-        ]
-        for each in jobs:
-            each.result(timeout=120)
+    in_threads(
+        2,
+        lambda ranks: race_split(
+            uneven_swin, table, NAMES, splits[ranks.rank].batches, RACE, ranks=ranks, seconds_per_part=0
+        ),
+    )
     served = [i for split in splits for i in split.served]
     assert len(served) == len(set(served))
     assert min(len(split.served) for split in splits) > 10

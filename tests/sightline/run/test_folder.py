@@ -7,6 +7,7 @@ import pytest
 
 from sightline.run import folder as run_folder
 from sightline.run.folder import VARIABLE, claim_run_folder, keep_curves, launched_rank
+from sightline.run.paths import RunFolder
 
 LAUNCHER = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "RANK", "LOCAL_RANK", "SLURM_PROCID", VARIABLE)
 
@@ -80,14 +81,15 @@ def test_every_launcher_tells_which_process_this_is(environment, rank):
 
 
 def test_only_the_first_of_all_processes_puts_curves_aside(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.csv"
+    path = tmp_path / "tables/metrics.csv"
+    path.parent.mkdir()
     path.write_text("epoch\n")
     monkeypatch.setenv("SLURM_PROCID", "1")
-    keep_curves(path)
+    keep_curves(RunFolder(tmp_path))
     assert path.exists()
     monkeypatch.setenv("SLURM_PROCID", "0")
-    keep_curves(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["metrics-part1.csv"]
+    keep_curves(RunFolder(tmp_path))
+    assert [file.name for file in path.parent.iterdir()] == ["metrics-part1.csv"]
 
 
 def test_waiting_ends_with_a_reason(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -49,3 +50,37 @@ def test_every_registered_reducer_has_defaults_for_all_its_options():
     for name, reducer in REDUCERS.items():
         assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(reducer)), name
         assert TokenReduction.of(name).build() == reducer()
+
+
+@dataclass(frozen=True)
+class Options:
+    """As much of a reducer as its options."""
+
+    share: float = 0.5
+    count: int = 3
+    merge: bool = False
+    by: str = "keys"
+
+
+def test_words_of_a_command_line_have_the_kinds_of_the_defaults(monkeypatch):
+    monkeypatch.setitem(REDUCERS, "options", Options)
+    words = {"share": "1", "count": "4", "merge": "True", "by": "4"}
+    assert TokenReduction.from_text("options", words).build() == Options(1.0, 4, True, "4")
+    assert TokenReduction.from_text("options", {"merge": "false"}) == TokenReduction("options")
+    assert TokenReduction.from_text("random", {"kept": "0.7"}).build() == KeepRandom(kept=0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("options", {"share": "much"}, "options.share must be of type float, got 'much'"),
+        ("options", {"count": "4.5"}, "options.count must be of type int, got '4.5'"),
+        ("options", {"merge": "1"}, "options.merge must be true or false, got '1'"),
+        ("options", {"size": "1"}, "options has no option 'size'; its options are share, count, merge, by"),
+        ("other", {}, "Unknown token reduction 'other'; known are random, options"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(name, words, message, monkeypatch):
+    monkeypatch.setitem(REDUCERS, "options", Options)
+    with pytest.raises(ValueError, match=message):
+        TokenReduction.from_text(name, words)

@@ -1,6 +1,5 @@
 """Pointing over a split: rows per clip, head and target, in bounded pieces, by any number of processes."""
 
-import threading
 import weakref
 
 import pandas as pd
@@ -9,11 +8,12 @@ import pytest
 import torch
 
 from sightline.explain.metrics.pointing_job import SCHEMA, point_split
-from sightline.run.ranks import Ranks
 from sightline.types import Box, ClipTruth, Unit
+from tests.sightline.run.threads import in_threads
 
 UNITS = [Unit(0, "temporal", 0), Unit(0, "spatial", 0), Unit(1, "spatial", 3)]
 SHAPE = (2, 4, 4)
+NAMES = [f"clip{place}" for place in range(8)]
 
 
 def clip_of(place):
@@ -52,7 +52,7 @@ def batches(places, size=2):
 
 
 def test_every_clip_head_and_target_has_a_row(tmp_path):
-    path = point_split(range(8), batches, truth, head_maps, tmp_path / "pointing.parquet")
+    path = point_split(NAMES, batches, truth, head_maps, tmp_path / "pointing.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["pointing.parquet"]
     assert pq.read_schema(path).equals(SCHEMA)
     rows = pd.read_parquet(path)
@@ -77,30 +77,9 @@ def keyed(path):
 
 
 def test_rows_do_not_depend_on_batches_or_on_the_number_of_processes(tmp_path):
-    one = point_split(range(8), lambda p: batches(p, 3), truth, head_maps, tmp_path / "one.parquet")
-    barrier, flags = threading.Barrier(3), {}
-
-    def all_true(rank):
-        def agree(flag):
-            flags[rank] = flag
-            barrier.wait()
-            agreed = all(flags.values())
-            barrier.wait()
-            return agreed
-
-        return agree
-
+    one = point_split(NAMES, lambda p: batches(p, 3), truth, head_maps, tmp_path / "one.parquet")
     shared = tmp_path / "shared.parquet"
-    threads = [
-        threading.Thread(
-            target=point_split, args=(range(8), batches, truth, head_maps, shared, Ranks(r, 3, all_true(r)))
-        )
-        for r in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(3, lambda ranks: point_split(NAMES, batches, truth, head_maps, shared, ranks))
     pd.testing.assert_frame_equal(keyed(one), keyed(shared))
 
 
@@ -114,7 +93,7 @@ def test_maps_are_dropped_as_they_come(tmp_path):
             yield unit, maps
             del maps
 
-    path = point_split(range(8), batches, truth, watched_maps, tmp_path / "pointing.parquet")
+    path = point_split(NAMES, batches, truth, watched_maps, tmp_path / "pointing.parquet")
     assert len(references) >= 3 * len(UNITS)
     assert max(alive) <= 2  # the new one, and the last one until it is replaced
     assert pq.ParquetFile(path).num_row_groups >= 3  # a batch is written before the next one is read
@@ -129,14 +108,14 @@ def test_maps_are_dropped_as_they_come(tmp_path):
 )
 def test_nothing_to_point_at_is_said(tmp_path, of, message):
     with pytest.raises(ValueError, match=message):
-        point_split(range(8), batches, of, head_maps, tmp_path / "pointing.parquet")
+        point_split(NAMES, batches, of, head_maps, tmp_path / "pointing.parquet")
     assert not (tmp_path / "pointing.parquet").exists()
 
 
 def test_a_map_of_another_size_names_its_head(tmp_path):
     with pytest.raises(ValueError, match=r"for layer 0 temporal head 0, got \(2, 2, 4, 3\)"):
         point_split(
-            range(8),
+            NAMES,
             batches,
             truth,
             lambda clips: ((u, m[..., :3]) for u, m in head_maps(clips)),

@@ -1,9 +1,6 @@
 """``predict --exported``: evaluation's pixels, every file, and one line where a file is bad."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,16 +8,15 @@ import torch
 import train
 from sightline.backbones import build_backbone
 from sightline.commands import predict_files as module
-from sightline.commands.predict_files import predict_command
 from sightline.export.reading import load_exported
 from sightline.export.writing import export_model
 from sightline.pruning import unpruned_plan
 from sightline.types import ModelRecord
 from sightline.video.clips import Clip, ClipSettings, load_clip
+from tests.commands.calling import imported_by
 from tests.conftest import TINY_SWIN, randomise
 from tests.sightline.video.video_files import truncate, write_video
 
-ROOT = Path(__file__).resolve().parents[3]
 CLASSES = ("eating", "größere Pause", "texting", "writing", "yawning")
 SAMPLING = {"frames": 4, "size": 32, "short_side": 36, "antialias": True}
 
@@ -42,7 +38,7 @@ def videos(tmp_path_factory):
 
 
 def lines(capsys, exported, *arguments: str) -> list[dict]:
-    assert predict_command(["--exported", str(exported), *arguments]) == 0
+    assert module.run("predict", ["--exported", str(exported), *arguments]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -72,7 +68,7 @@ def test_probabilities_are_those_of_evaluation(exported, videos, batch, capsys):
 def test_windows_slide_over_the_video(exported, videos, tmp_path):
     out = tmp_path / "windows.jsonl"
     arguments = ["--video", videos[0], "--window", "0.8", "--stride", "0.4", "--top", "2", "--out", str(out)]
-    assert predict_command(["--exported", str(exported), *arguments]) == 0
+    assert module.run("predict", ["--exported", str(exported), *arguments]) == 0
     found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [(line["start"], line["end"]) for line in found] == [(0, 0.8), (0.4, 1.2), (0.8, 1.6)]
     for line in found:
@@ -89,7 +85,7 @@ def test_depth_leaves_out_the_least_relevant_layers(exported, videos, capsys):
 def test_a_bad_video_gives_one_line_and_the_others_go_on(exported, videos, tmp_path, capsys):
     cut = truncate(write_video(tmp_path / "cut.avi", 60), 0.5)
     arguments = [videos[0], str(tmp_path / "none.mp4"), str(cut), str(tmp_path), videos[1]]
-    assert predict_command(["--exported", str(exported), "--video", *arguments]) == 1
+    assert module.run("predict", ["--exported", str(exported), "--video", *arguments]) == 1
     printed = capsys.readouterr()
     assert [json.loads(line)["video"] for line in printed.out.splitlines()] == videos[:2]
     told = printed.err.splitlines()
@@ -100,7 +96,7 @@ def test_a_bad_video_gives_one_line_and_the_others_go_on(exported, videos, tmp_p
 
 def test_a_terminal_gets_a_table(exported, videos, monkeypatch, capsys):
     monkeypatch.setattr(module.sys.stdout, "isatty", lambda: True, raising=False)
-    assert predict_command(["--exported", str(exported), "--video", videos[0], "--top", "1"]) == 0
+    assert module.run("predict", ["--exported", str(exported), "--video", videos[0], "--top", "1"]) == 0
     best = max(by_hand(exported, videos[0]).items(), key=lambda pair: pair[1])
     printed = capsys.readouterr().out
     assert best[0] in printed
@@ -154,13 +150,8 @@ def test_help_is_of_the_command_on_files(exported, capsys):
         assert word in printed
 
 
-def test_help_imports_nothing_heavy():
-    code = """
-import contextlib, sys
-from sightline.commands.predict_files import predict_command
-with contextlib.suppress(SystemExit):
-    predict_command(["--help"])
-print({name.partition(".")[0] for name in sys.modules} & {"torch", "pandas", "numpy", "lightning", "rich"})
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "set()"
+def test_nothing_is_imported_that_only_trains_or_draws(exported, videos, tmp_path):
+    out = str(tmp_path / "out.jsonl")
+    used = imported_by("predict", "--exported", str(exported), "--video", videos[0], "--out", out)
+    assert not used & {"lightning", "matplotlib", "plotly"}
+    assert (tmp_path / "out.jsonl").is_file()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import train
 from datamodules import UCF101, DriverClips, data_check
 from datamodules.clip_check import examine
 from datamodules.data_check import COLUMNS, check_data
+from tests.commands.calling import code_of
 from tests.sightline.video.video_files import truncate, write_video
 
 CLASSES = ("Archery", "HandstandPushups")
@@ -100,9 +100,7 @@ def config(root, tmp_path):
 
 
 def run(*arguments):
-    with pytest.raises(SystemExit) as stopped:
-        train.main(["check-data", *map(str, arguments)])
-    return stopped.value.code
+    return code_of("check-data", *map(str, arguments))
 
 
 def test_a_sound_data_set(config, tmp_path, capsys, monkeypatch):
