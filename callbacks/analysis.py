@@ -13,10 +13,11 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.checkpoints.files import read_checkpoint
 from sightline.checkpoints.trained import model_of, trained_checkpoint
 from sightline.export.evaluation import predict_split
@@ -24,6 +25,9 @@ from sightline.relevance.race_job import RaceSettings
 from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch
+
+# Clips on which multiply-adds and kept tokens are counted where they may depend on the clip.
+COUNTED_CLIPS = 16
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +80,22 @@ class Context:
             unreadable.add(batch["unreadable"])
             yield batch
 
+    def some_clips(self, split: str, count: int) -> Tensor:
+        """Return clips from all over a split, uint8 (B, 3, T, H, W); fewer than ``count`` where some are unreadable.
+
+        Raises:
+            ValueError: If none can be read.
+        """
+        total = len(self.data.clips(split))
+        places = sorted({place * total // count for place in range(count)}) if total else []
+        found = [batch["clip"] for batch in self.batches(split, places, 1) if batch["sample_id"]]
+        if not found:
+            raise ValueError(f"No clip of the {split} split could be read. See the list of unreadable clips.")
+        return torch.cat(found)
+
 
 def predict_clips(
-    context: Context, model: Backbone, split: str, name: str, batch_size: int | None
+    context: Context, model: Backbone, split: str, name: str, batch_size: int | None, reducer: Reducer | None = None
 ) -> pd.DataFrame | None:
     """Predict a whole split with any model; on disk as tables/predictions/<name>.csv, returned on rank 0 alone."""
     return predict_split(
@@ -88,17 +105,38 @@ def predict_clips(
         context.run.predictions(name),
         context.ranks,
         {"model": name, "data_sha256": context.data.data_hash(split)},
+        reducer,
     )
 
 
 class Analysis(L.Callback, ABC):
-    """A step after the fit. It also runs alone, on a finished run's folder, as the subcommand it belongs to."""
+    """A step after the fit. It also runs alone, on a finished run's folder, as the subcommand it belongs to.
+
+    Attributes:
+        command: The subcommand.
+        takes_tokens: Whether it can work on a model that was trained to run with fewer tokens; others look at the
+            backbone as it runs with all of them, which would be another model.
+    """
 
     command: ClassVar[str]
+    takes_tokens: ClassVar[bool] = False
 
     @abstractmethod
     def analyse(self, context: Context) -> None:
         """Do the work; called by every process of the job."""
+
+    def check(self, module: VideoClassifier) -> None:
+        """Raise ValueError where the step cannot work on a model."""
+        if module.tokens is not None and not self.takes_tokens:
+            raise ValueError(
+                f"{type(self).__name__} works on models that run with all tokens, but this one runs with "
+                f"{module.tokens.label}. Leave the callback or the command out, or use a model without tokens."
+            )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # What cannot be done is said before the training, not after it.
+        if stage == "fit" and isinstance(pl_module, VideoClassifier):
+            self.check(pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if getattr(trainer, "fast_dev_run", False):

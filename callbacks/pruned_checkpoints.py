@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import lightning as L
 import pandas as pd
+import torch
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from callbacks.analysis import Analysis, Context, device_name, predict_clips
+from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, device_name, predict_clips
 from callbacks.logging_results import log_to_wandb
-from callbacks.pruning_plans import Choice, Method, Mode, PlanChooser, PruningRequest, Score
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.checkpoints.trained import backbone_options
-from sightline.export.counting import Cost, count_cost, percent_change
-from sightline.export.evaluation import accuracy
+from sightline.export.counting import Cost, count_cost
+from sightline.export.evaluation import accuracy, top1_percent
 from sightline.export.latency import compare_latency
-from sightline.export.reading import load_exported, read_description
+from sightline.export.reading import ExportedModel, load_exported
 from sightline.export.runtimes import check_programs
 from sightline.export.writing import export_model
+from sightline.planning.depth_search import search_depth, write_trials
+from sightline.pruning.choosing import Choice, PlanChooser
 from sightline.pruning.plan import PruningPlan, unpruned_plan
-from sightline.pruning.targets import Targets
+from sightline.pruning.request import Method, Mode, PruningRequest, Score
+from sightline.pruning.scored_model import ScoredModel
+from sightline.pruning.targets import Targets, unmet
 from sightline.report.figures.pruning import accuracy_against_cost, accuracy_against_depth
+from sightline.report.figures.pruning_curves import has_depths
 from sightline.report.figures.saving import save_figure
+from sightline.report.tables.measured_rows import earlier_rows, measured_row, with_speed
 from sightline.report.tables.outcomes import accuracy_by, read_outcomes
 from sightline.report.tables.pruning import (
     PruningRow,
-    pruning_rows,
-    pruning_table_markdown,
     read_pruning_table,
-    render_pruning_table,
     write_pruning_table,
 )
+from sightline.report.tables.pruning_layout import pruning_table_markdown, render_pruning_table
 from sightline.run.atomic import replacing, write_text
-from sightline.statistics.binomial import accuracy_interval
+from sightline.tokens.spec import TokenReduction
+from sightline.tokens.tracing import kept_share
 
 # How many models are in memory together while they are timed.
 MODELS_AT_ONCE = 8
@@ -60,6 +64,8 @@ class PrunedCheckpoints(Analysis):
         targets: Targets | None = None,
         heads: list[float] | None = None,
         heads_without_layers: list[int] | None = None,
+        tokens: list[dict[str, Any]] | None = None,
+        tokens_without_layers: list[int] | None = None,
         scores: list[Score] | None = None,
         batch_size: int | None = None,
         latency_batch: int = 8,
@@ -70,7 +76,8 @@ class PrunedCheckpoints(Analysis):
         """Set up the pruning.
 
         Args:
-            depths: How many layers to remove, one model each; 1, 2 and 3 unless only targets or heads are given.
+            depths: How many layers to remove, one model each; 1, 2 and 3 unless only targets, heads or tokens are
+                given.
             modes: Whether to remove the least relevant layers, the most relevant (the control), or both (the default).
             score: The score whose mean ranks the layers.
             methods: Ways of choosing layers, side by side: relevance (the default), greedy (relevance scored again
@@ -82,8 +89,12 @@ class PrunedCheckpoints(Analysis):
                 validation top-1, max_gmacs, max_latency_ms on this device); see tables/targets.csv.
             heads: Numbers of heads to remove, or below 1 shares of all heads, one model each, by the heads' own table.
             heads_without_layers: Numbers of layers; each of `heads` is also removed from the models that lack so many.
-            scores: Further scores by which relevance ranks, to compare what each keeps; greedy, targets and heads go by
-                `score` alone.
+            tokens: Token reductions to run the unpruned model with, one model each, as {name: random, options: {kept:
+                0.5}}. The weights stay as they are.
+            tokens_without_layers: Numbers of layers; each of `tokens` also runs with the models that lack so many of
+                the least relevant layers.
+            scores: Further scores by which relevance ranks, to compare what each keeps; greedy, targets, heads
+                and tokens go by `score` alone.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
@@ -91,8 +102,8 @@ class PrunedCheckpoints(Analysis):
                 onnx (model.onnx). None by default; both take up to some minutes per model.
             export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
         """
-        only_other = methods is None and (targets is not None or bool(heads))
-        self.wishes = PruningRequest(
+        only_other = methods is None and (targets is not None or bool(heads) or bool(tokens))
+        self.request = PruningRequest(
             depths=depths if depths is not None else [] if only_other else [1, 2, 3],
             modes=modes or ["lowest", "highest"],
             score=score,
@@ -102,7 +113,8 @@ class PrunedCheckpoints(Analysis):
             targets=targets,
             heads=heads or [],
             heads_without_layers=heads_without_layers or [],
-            batch_size=batch_size,
+            tokens=[TokenReduction.from_plain(values) for values in tokens or []],
+            tokens_without_layers=tokens_without_layers or [],
         )
         self.batch_size = batch_size
         self.latency_batch = latency_batch
@@ -110,18 +122,29 @@ class PrunedCheckpoints(Analysis):
         self.programs = programs or []
         self.export_full = export_full
         check_programs(self.programs)
+        if self.programs and tokens:
+            raise ValueError("programs run with all tokens: prune with tokens and with programs one after the other.")
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # What cannot be cut has to be reported before the training, not after it.
-        if stage == "fit" and isinstance(pl_module, VideoClassifier):
-            self.wishes.check(pl_module.backbone.layers)
+    def check(self, module: VideoClassifier) -> None:
+        super().check(module)
+        if module.hparams["removed_layers"] or module.hparams["removed_heads"]:
+            raise ValueError(
+                "The checkpoint holds a model from which layers or heads were removed already. Prune the full model: "
+                "the depths count from there."
+            )
+        self.request.check(module.backbone)
 
     def analyse(self, context: Context) -> None:
-        chooser = PlanChooser(context, self.wishes)
+        chooser = PlanChooser(self._scored_model(context), self.request)
         choices = chooser.choose()
-        if chooser.unmet and not choices:
-            raise ValueError(chooser.unmet)
-        plans = [unpruned_plan(self.wishes.score), *(choice.plan for choice in choices)]
+        missed = None
+        if self.request.targets is not None:
+            met, missed = self._meet_targets(context, chooser, self.request.targets)
+            # A target may be met at a depth that was asked for anyway.
+            choices = list({choice.plan.plan_id: choice for choice in [*choices, *met]}.values())
+        if missed and not choices:
+            raise ValueError(missed)
+        plans = [unpruned_plan(self.request.score), *(choice.plan for choice in choices)]
         for choice in [*([chooser.full()] if self.export_full else []), *choices]:
             # One by one, because others do not wait for ever and programs take minutes.
             context.ranks.together(partial(self._export, context, choice), only_first=True)
@@ -131,18 +154,52 @@ class PrunedCheckpoints(Analysis):
             row = self._test(context, plan, self._model(context, plan.plan_id), full)
             rows += [row] if row is not None else []
         context.ranks.together(lambda: self._report(context, self._with_speed(context, rows)), only_first=True)
-        if chooser.unmet:  # only now: what could be made is made
-            raise ValueError(f"{chooser.unmet} The other models are exported and tested.")
+        if missed:  # only now: what could be made is made
+            raise ValueError(f"{missed} The other models are exported and tested.")
+
+    def _scored_model(self, context: Context) -> ScoredModel:
+        return ScoredModel(
+            context.backbone,
+            context.checkpoint,
+            context.split,
+            context.relevance_folder,
+            [clip.sample_id for clip in context.data.clips(context.split)],
+            lambda places: context.batches(context.split, places, self.batch_size),
+            context.data.data_hash(context.split),
+            context.ranks,
+        )
+
+    def _meet_targets(
+        self, context: Context, chooser: PlanChooser, targets: Targets
+    ) -> tuple[list[Choice], str | None]:
+        """Search the depth that meets the targets; the choice, or why there is none."""
+        choices = chooser.every_depth()
+
+        def top1(model: Backbone, plan: PruningPlan) -> float | None:
+            if not context.data.clips("val"):
+                raise ValueError("max_drop is measured on the validation split, which has no clips. Give the data one.")
+            found = predict_clips(context, model, "val", f"val/{plan.plan_id}", self.batch_size)
+            return context.ranks.together(lambda: top1_percent(found), only_first=True)
+
+        trials = search_depth(context.backbone, [choice.plan for choice in choices], targets, top1, context.ranks)
+        path = context.run.table("targets")
+        context.ranks.together(lambda: write_trials(trials, path), only_first=True)
+        if context.ranks.rank == 0:
+            log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(path)})
+        if not trials[-1].meets:
+            return [], unmet(trials, targets)
+        return [choice for choice in choices if choice.plan == trials[-1].plan], None
 
     def _folder(self, context: Context, plan_id: str) -> Path:
         return context.run.pruned(plan_id)
 
-    def _model(self, context: Context, plan_id: str) -> Backbone:
+    def _model(self, context: Context, plan_id: str) -> ExportedModel:
         """The model of a plan: what is tested is what lies on disk."""
-        if plan_id == unpruned_plan(self.wishes.score).plan_id:
-            return context.backbone
-        device = next(context.backbone.parameters()).device
-        return load_exported(self._folder(context, plan_id)).to(device)
+        if plan_id == unpruned_plan(self.request.score).plan_id:
+            return ExportedModel(context.backbone, None)
+        model = load_exported(self._folder(context, plan_id))
+        model.backbone.to(next(context.backbone.parameters()).device)
+        return model
 
     def _export(self, context: Context, choice: Choice) -> None:
         structure, plan = dict(context.module.hparams), choice.plan
@@ -157,77 +214,51 @@ class PrunedCheckpoints(Analysis):
             scores=choice.scores,
             ranking=choice.order,
             sampling=context.data.sampling(),
-            hyper_parameters={**structure, "removed_layers": list(plan.removed_layers), "removed_heads": heads},
+            hyper_parameters={
+                **structure,
+                "removed_layers": list(plan.removed_layers),
+                "removed_heads": heads,
+                "tokens": None if plan.tokens is None else plan.tokens.plain(),
+            },
             programs=self.programs,
         )
 
-    def _test(self, context: Context, plan: PruningPlan, model: Backbone, full: Cost) -> PruningRow | None:
+    def _test(self, context: Context, plan: PruningPlan, model: ExportedModel, full: Cost) -> PruningRow | None:
         """Test a model on the test split; the row of the table on rank 0, None elsewhere."""
-        predictions = predict_clips(context, model, "test", plan.plan_id, self.batch_size)
+        predictions = predict_clips(context, model.backbone, "test", plan.plan_id, self.batch_size, model.reducer)
         return context.ranks.together(lambda: self._row(context, plan, model, full, predictions), only_first=True)
 
     def _row(
-        self, context: Context, plan: PruningPlan, model: Backbone, full: Cost, predictions: pd.DataFrame | None
+        self, context: Context, plan: PruningPlan, model: ExportedModel, full: Cost, predictions: pd.DataFrame | None
     ) -> PruningRow:
         assert predictions is not None
-        found = accuracy(predictions)
-        low, high = accuracy_interval(found.correct, found.total)
-        cost = count_cost(model)
-        return PruningRow(
-            backbone=context.module.hparams["backbone"],
-            plan_id=plan.plan_id,
-            method=plan.method,
-            score=plan.score,
-            mode=plan.mode,
-            k=plan.k,
-            seed=plan.seed,
-            removed_layers=plan.removed_layers,
-            removed_heads=plan.removed_heads,
-            top1=100 * found.correct / found.total,
-            top1_low=low,
-            top1_high=high,
-            mean_class_acc=100 * found.mean_class,
-            params=cost.params,
-            params_change_pct=percent_change(cost.params, full.params),
-            macs=cost.macs,
-            macs_change_pct=percent_change(cost.macs, full.macs),
-        )
+        backbone, reducer, kept = model.backbone, model.reducer, None
+        clips = None if reducer is None else context.some_clips("test", COUNTED_CLIPS)
+        if reducer is not None and clips is not None:
+            device = next(backbone.parameters()).device
+            shares = [kept_share(backbone, clip.to(device), reducer) for clip in clips.split(1)]
+            kept = torch.cat(shares).mean().item()
+        cost = count_cost(backbone, reducer, clips)
+        return measured_row(context.module.hparams["backbone"], plan, accuracy(predictions), cost, full, kept)
 
     def _with_speed(self, context: Context, rows: list[PruningRow]) -> list[PruningRow]:
         """Time models side by side, machines drift too much for one after the other; not more than memory holds."""
         if not self.latency_repeats:
             return rows
+        clips = context.some_clips("test", self.latency_batch)
+        device = device_name(next(context.backbone.parameters()).device)
+        timing_run = f"{datetime.now(UTC).isoformat(timespec='seconds')} on {device}"
         timed: list[PruningRow] = []
         for start in range(0, len(rows), MODELS_AT_ONCE):
             group = rows[start : start + MODELS_AT_ONCE]
             models = {row.plan_id: self._model(context, row.plan_id) for row in group}
-            single = compare_latency(models, batch=1, repeats=self.latency_repeats)
-            many = compare_latency(models, batch=self.latency_batch, repeats=max(self.latency_repeats // 2, 3))
-            timed += [
-                replace(
-                    row,
-                    latency_ms_b1=single[row.plan_id].median_ms,
-                    clips_per_s=many[row.plan_id].clips_per_s,
-                    batch=self.latency_batch,
-                )
-                for row in group
-            ]
+            backbones = {plan_id: model.backbone for plan_id, model in models.items()}
+            reducers = {plan_id: model.reducer for plan_id, model in models.items() if model.reducer is not None}
+            time = partial(compare_latency, backbones, reducers=reducers, clips=clips)
+            single = time(batch=1, repeats=self.latency_repeats)
+            many = time(batch=self.latency_batch, repeats=max(self.latency_repeats // 2, 3))
+            timed += with_speed(group, single, many, timing_run)
         return timed
-
-    def _earlier_rows(self, context: Context, path: Path, replaced: set[str]) -> list[PruningRow]:
-        """Rows of other plans for the same weights, e.g. by another score."""
-        if not path.exists():
-            return []
-        weights = weights_sha256(context.backbone)
-        kept = []
-        for row in pruning_rows(read_pruning_table(path)):
-            folder = self._folder(context, row.plan_id)
-            if row.plan_id in replaced or row.mode == "none" or not folder.exists():
-                continue
-            ranking = read_description(folder)["provenance"].get("ranking", {})
-            if ranking.get("weights_sha256") == weights:
-                kept.append(row)
-        return kept
 
     def _by_class_and_subject(self, context: Context, models: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Write pruning_by_class.csv and pruning_by_subject.csv, and return them under their names in W&B."""
@@ -245,16 +276,16 @@ class PrunedCheckpoints(Analysis):
 
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
         path = context.run.pruning_table
-        write_pruning_table([*rows, *self._earlier_rows(context, path, {row.plan_id for row in rows})], path)
+        rows += earlier_rows(path, context.run.pruned, weights_sha256(context.backbone), rows)
+        write_pruning_table(rows, path)
         frame = read_pruning_table(path)
         write_text(path.with_suffix(".md"), pruning_table_markdown(frame) + "\n")
         log_to_wandb(context.loggers, self._by_class_and_subject(context, frame))
         labels = [clip.label for clip in context.data.clips("test")]
         majority = 100 * max(labels.count(label) for label in set(labels)) / len(labels)
-        figures = {
-            "accuracy_against_depth": accuracy_against_depth(frame, majority=majority),
-            "accuracy_against_cost": accuracy_against_cost(frame, majority=majority),
-        }
+        figures = {"accuracy_against_cost": accuracy_against_cost(frame, majority=majority)}
+        if has_depths(frame):
+            figures["accuracy_against_depth"] = accuracy_against_depth(frame, majority=majority)
         drawn = [save_figure(figure, context.run.figures, name)[0] for name, figure in figures.items()]
         log_to_wandb(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))

@@ -9,25 +9,24 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.analysis import Analysis, Context, predict_clips
+from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, predict_clips
 from callbacks.logging_results import log_to_wandb
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
-from sightline.backbones import Backbone
 from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import count_cost
 from sightline.export.evaluation import accuracy
-from sightline.export.reading import load_exported, read_description
+from sightline.export.reading import ExportedModel, exported_plan, load_exported, read_description
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan
 from sightline.run.atomic import replacing
 from sightline.statistics.binomial import accuracy_interval
-from sightline.types import Unit
 
 
 class RecoveredModel(Analysis):
     """Exports the recovered model and tests it beside the full and the merely pruned one (tables/recovery.csv)."""
 
     command: ClassVar[str] = "prune"
+    takes_tokens: ClassVar[bool] = True
 
     def __init__(self, batch_size: int | None = None) -> None:
         """Set up the step.
@@ -43,30 +42,27 @@ class RecoveredModel(Analysis):
             raise ValueError(
                 f"RecoveredModel needs lightning_modules.RecoveringClassifier as model, got {type(module).__name__}."
             )
-        description = read_description(module.student)
-        folder = context.run.pruned(description["plan"]["plan_id"])
-        context.ranks.together(lambda: self._export(context, module, description, folder), only_first=True)
+        plan = exported_plan(read_description(module.student))
+        folder = context.run.pruned(plan.plan_id)
+        context.ranks.together(lambda: self._export(context, module, plan, folder), only_first=True)
         device = next(context.backbone.parameters()).device
-        models = {"full": load_teacher(module.teacher), "pruned": load_exported(module.student)}
+        models = {"full": ExportedModel(load_teacher(module.teacher), None), "pruned": load_exported(module.student)}
         models["recovered"] = load_exported(folder)
         rows = []
         for name, model in models.items():
-            row = self._test(context, name, model.to(device).eval())
+            model.backbone.to(device).eval()
+            row = self._test(context, name, model)
             rows += [row] if row is not None else []
         context.ranks.together(lambda: self._report(context, pd.DataFrame(rows), folder), only_first=True)
 
-    def _export(
-        self, context: Context, module: RecoveringClassifier, description: dict[str, Any], folder: Path
-    ) -> None:
-        structure, told = dict(module.hparams), description["plan"]
-        heads = tuple(Unit(layer, site, head) for layer, site, head in description["removed_heads"])
-        cut = {key: told[key] for key in ("method", "score", "mode", "k", "seed")}
+    def _export(self, context: Context, module: RecoveringClassifier, plan: PruningPlan, folder: Path) -> None:
+        structure = dict(module.hparams)
         export_model(
             context.backbone,
             folder,
             name=structure["backbone"],
             options=backbone_options(structure),
-            plan=PruningPlan(**cut, removed_layers=tuple(description["removed_layers"]), removed_heads=heads),
+            plan=plan,
             provenance={
                 "checkpoint": context.checkpoint,
                 "student": module.student,
@@ -78,11 +74,12 @@ class RecoveredModel(Analysis):
             hyper_parameters=structure,
         )
 
-    def _test(self, context: Context, name: str, model: Backbone) -> dict[str, Any] | None:
-        predictions = predict_clips(context, model, "test", name, self.batch_size)
+    def _test(self, context: Context, name: str, model: ExportedModel) -> dict[str, Any] | None:
+        predictions = predict_clips(context, model.backbone, "test", name, self.batch_size, model.reducer)
         if predictions is None:
             return None
-        found, cost = accuracy(predictions), count_cost(model)
+        clips = None if model.reducer is None else context.some_clips("test", COUNTED_CLIPS)
+        found, cost = accuracy(predictions), count_cost(model.backbone, model.reducer, clips)
         low, high = accuracy_interval(found.correct, found.total)
         top1 = 100 * found.correct / found.total
         told = {"model": name, "top1": top1, "top1_low": low, "top1_high": high}

@@ -111,6 +111,8 @@ class RunTrainer(L.Trainer):
             ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
             for step in steps:
+                step.check(model)
+            for step in steps:
                 step.analyse(context)
             datamodule.report_bad_clips()
             for logger in self.loggers:

@@ -48,7 +48,7 @@ class RecoveringClassifier(VideoClassifier):
 
         Args:
             student: Exported folder of the pruned model, e.g. runs/demo/pruned/relevance-r-lowest-k3. It says what
-                the model is; backbone, options, weights and what is removed need not be given.
+                the model is; backbone, options, weights, what is removed and the tokens need not be given.
             teacher: The full model: a run's checkpoint, e.g. runs/demo/checkpoints/best.ckpt, or an exported folder.
             temperature: What both models' logits are divided by before they are compared.
             teacher_weight: Share of the loss that the teacher has, from 0 to 1; the labels have the rest.
@@ -67,6 +67,7 @@ class RecoveringClassifier(VideoClassifier):
             "options": options,
             "removed_layers": description["removed_layers"],
             "removed_heads": description["removed_heads"],
+            "tokens": description.get("tokens"),
         }
         super().__init__(**kwargs)
         self.student = student
@@ -82,7 +83,7 @@ class RecoveringClassifier(VideoClassifier):
         if stage != "fit":
             return
         if self.weights is None and self.trainer.ckpt_path is None:
-            student = load_exported(self.student)
+            student = load_exported(self.student).backbone
             self.backbone.load_state_dict(student.state_dict())
             self.backbone.set_record(student.record)
         teacher = load_teacher(self.teacher)
@@ -108,13 +109,16 @@ def load_teacher(path: str) -> Backbone:
 
     Raises:
         FileNotFoundError: If nothing is there.
-        ValueError: If it is neither.
+        ValueError: If it is neither, or a model that runs with fewer tokens.
     """
-    if Path(path).is_dir():
-        return load_exported(path)
-    if not Path(path).is_file():
+    if not Path(path).is_dir() and not Path(path).is_file():
         raise FileNotFoundError(f"There is no teacher at {path}. Pass a run's checkpoint or an exported folder.")
-    return load_trained(path)
+    if Path(path).is_file():
+        return load_trained(path)
+    teacher = load_exported(path)
+    if teacher.reducer is not None:
+        raise ValueError(f"The teacher {path} runs with {teacher.reducer}. Pass the full model, which has all tokens.")
+    return teacher.backbone
 
 
 def _check_input(student: str, description: dict[str, Any], kwargs: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
+from sightline.backbones.contract.reducer import ReductionPoints
 from sightline.backbones.registry import DEFAULT_BACKBONE
 from sightline.checkpoints.loading import load_weights
-from sightline.checkpoints.trained import STRUCTURE, build_structure, check_and_record, structure_of
+from sightline.checkpoints.trained import STRUCTURE, build_structure, built_as, check_and_record, structure_of
+from sightline.tokens.spec import TokenReduction
 from sightline.types import ClipBatch
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class VideoClassifier(L.LightningModule):
         label_smoothing: float = 0.0,
         removed_layers: list[int] | None = None,
         removed_heads: list[list[Any]] | None = None,
+        tokens: dict[str, Any] | None = None,
     ) -> None:
         """Build the model.
 
@@ -63,10 +66,14 @@ class VideoClassifier(L.LightningModule):
             label_smoothing: Share of the target spread evenly over all classes.
             removed_layers: Original indices of layers to leave out.
             removed_heads: Heads to leave out, each as [layer, site, head].
+            tokens: Token reduction to train and test with, e.g. {name: random, options: {kept: 0.5}}; all tokens if not
+                given.
         """
         super().__init__()
         self.save_hyperparameters(*STRUCTURE)
         self.backbone: Backbone
+        self.tokens: TokenReduction | None
+        self.reducer: Reducer | None
         self.confusion: Tensor
         self.weights = weights
         self.optimizer = optimizer
@@ -81,6 +88,10 @@ class VideoClassifier(L.LightningModule):
     def _build(self, structure: dict[str, Any]) -> None:
         """Build the backbone and the metrics that depend on the number of classes."""
         self.backbone = build_structure(structure)
+        self.tokens = TokenReduction.from_plain(structure["tokens"]) if structure["tokens"] else None
+        self.reducer = None if self.tokens is None else self.tokens.build()
+        if self.reducer is not None:
+            ReductionPoints(self.backbone, self.reducer)  # its checks
         classes = structure["num_classes"]
         metrics: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(classes, average="micro")}
         if classes > 5:
@@ -102,7 +113,7 @@ class VideoClassifier(L.LightningModule):
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = repr(self.backbone.config)
+        checkpoint["config"] = built_as(self.backbone, self.hparams["tokens"])
         checkpoint["record"] = self.backbone.record.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -131,7 +142,7 @@ class VideoClassifier(L.LightningModule):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return the logits (B, classes) of clips (B, 3, T, H, W)."""
-        return self.backbone(clips)
+        return self.backbone(clips, reducer=self.reducer)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         if not len(batch["label"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ STRUCTURE = (
     "class_names",
     "removed_layers",
     "removed_heads",
+    "tokens",
 )
 
 
@@ -49,14 +51,22 @@ def load_trained(path: str | Path) -> Backbone:
         The model in float32, on the CPU, in evaluation mode, its parameters frozen.
 
     Raises:
-        CheckpointError: If the file cannot be read without running code, or holds no model of a run.
+        CheckpointError: If the file cannot be read without running code, holds no model of a run, or one that runs with
+            fewer tokens, which a backbone alone does not.
         ValueError: If this version builds the model otherwise.
     """
-    return model_of(read_checkpoint(path), path)
+    content = read_checkpoint(path)
+    backbone = model_of(content, path)
+    if tokens := structure_of(content)["tokens"]:
+        raise CheckpointError(f"{path} holds a model that runs with tokens {tokens}. Pass one that runs with all.")
+    return backbone
 
 
 def model_of(content: Mapping[str, Any], path: str | Path) -> Backbone:
-    """Build the model of a checkpoint's content that was read from ``path``; see `load_trained`."""
+    """Build the model of a checkpoint's content that was read from ``path``, whatever tokens it runs with.
+
+    See `load_trained`.
+    """
     structure = structure_of(content)
     with torch.random.fork_rng(devices=[]):  # random initialisation must not change what the caller draws next
         backbone = build_structure(structure)
@@ -105,7 +115,7 @@ def check_and_record(backbone: Backbone, content: Mapping[str, Any], structure: 
     Raises:
         ValueError: If this version builds the model otherwise than the one that wrote the checkpoint.
     """
-    config = repr(backbone.config)
+    config = built_as(backbone, structure["tokens"])
     if content.get("config", config) != config:
         raise ValueError(
             f"The checkpoint's {structure['backbone']} was built as {content['config']}; this version builds it as "
@@ -114,6 +124,19 @@ def check_and_record(backbone: Backbone, content: Mapping[str, Any], structure: 
     record = content.get("record")
     if record is not None:
         backbone.set_record(ModelRecord.from_plain(record, structure["class_names"] or ()))
+
+
+def built_as(backbone: Backbone, tokens: Mapping[str, Any] | None) -> str:
+    """Return what a checkpoint says in ``config`` of how its model is built; readers compare it with what they build.
+
+    A version that does not know token reduction passes over ``tokens`` in the hyperparameters and builds a model that
+    runs with all tokens; as ``config`` names them too, it refuses the checkpoint instead.
+
+    Args:
+        backbone: The model.
+        tokens: The token reduction that it runs with, as plain values; None for all tokens.
+    """
+    return repr(backbone.config) + (f" with tokens {json.dumps(tokens, sort_keys=True)}" if tokens else "")
 
 
 def backbone_options(structure: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One full model that serves any depth: which layers to leave out of a call, following the ranking.
 
-    backbone = load_exported(folder)
+    backbone = load_exported(folder).backbone
     logits = backbone(clips, skip=layers_to_skip(folder, depth=3))
 
 The logits are those of the export from which the three least relevant layers were removed.
@@ -8,19 +8,9 @@ The logits are those of the export from which the three least relevant layers we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from sightline.export.reading import DESCRIPTION, ExportError, read_description
-from sightline.types import LayerInfo
-
-
-def relevance_ranking(scores: pd.Series, layers: Sequence[LayerInfo]) -> list[int]:
-    """Return the removable layers, the lowest score first; ties go to the lower index, as in the pruned exports."""
-    removable = [info.index for info in layers if info.removable]
-    return sorted(removable, key=lambda index: (scores[index], index))
 
 
 def layers_to_skip(folder: str | Path, depth: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.run.atomic import replacing
 from sightline.run.parts import PartStore, in_order
@@ -57,11 +57,18 @@ def accuracy(predictions: pd.DataFrame) -> Accuracy:
     return Accuracy(int(correct.sum()), len(correct), float(correct.groupby(predictions["label"]).mean().mean()))
 
 
+def top1_percent(predictions: pd.DataFrame | None) -> float:
+    """Return the share of samples that were predicted correctly, in percent; of what `predict_split` gave to rank 0."""
+    assert predictions is not None
+    found = accuracy(predictions)
+    return 100 * found.correct / found.total
+
+
 @torch.no_grad()
-def predict_batch(backbone: Backbone, batch: ClipBatch) -> pa.Table:
+def predict_batch(backbone: Backbone, batch: ClipBatch, reducer: Reducer | None = None) -> pa.Table:
     """Predict the samples of a batch: the rows of `SCHEMA`."""
     device = next(backbone.parameters()).device
-    p = backbone(batch["clip"].to(device)).cpu().double().softmax(dim=-1)
+    p = backbone(batch["clip"].to(device), reducer=reducer).cpu().double().softmax(dim=-1)
     true = p.gather(1, batch["label"][:, None]).squeeze(1)
     columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
     return pa.table([batch["sample_id"], *columns, batch["group"]], schema=SCHEMA)
@@ -74,6 +81,7 @@ def predict_split(
     path: Path,
     ranks: Ranks | None = None,
     made_from: Mapping[str, Any] | None = None,
+    reducer: Reducer | None = None,
 ) -> pd.DataFrame | None:
     """Predict a whole split, each sample by exactly one process, and write the predictions as a CSV file.
 
@@ -83,14 +91,17 @@ def predict_split(
         batches: Gives an iterable of batches of the samples at these places.
         path: The file to write, in the order of ``sample_ids``; samples that could not be read are absent.
         ranks: The processes that share the work.
-        made_from: What the predictions depend on besides the backbone's weights (hash of the data, reduction of
-            tokens). An interrupted job goes on where it was if it is the same; without it, jobs begin anew.
+        made_from: What the predictions depend on besides the backbone's weights and the reducer (hash of the data). An
+            interrupted job goes on where it was if it is the same; without it, jobs begin anew.
+        reducer: The token reduction to run with.
 
     Returns:
         The predictions on rank 0, None elsewhere.
     """
     ranks = ranks or Ranks()
-    made = None if made_from is None else {"weights_sha256": weights_sha256(backbone), **made_from}
+    made = None
+    if made_from is not None:
+        made = {"weights_sha256": weights_sha256(backbone), "tokens": reducer and repr(reducer), **made_from}
     store = PartStore.beside(path, SCHEMA, made)
 
     def write(rows: Iterable[pa.Table]) -> pd.DataFrame:
@@ -100,6 +111,6 @@ def predict_split(
         return frame
 
     def work(batch: ClipBatch) -> BatchResult:
-        return BatchResult(predict_batch(backbone, batch))
+        return BatchResult(predict_batch(backbone, batch, reducer))
 
     return share_result(store, sample_ids, batches, work, write, ranks)

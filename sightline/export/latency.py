@@ -58,6 +58,7 @@ def compare_latency(
     warmup: int = 3,
     compiled: bool = False,
     reducers: Mapping[str, Reducer] | None = None,
+    clips: Tensor | None = None,
 ) -> dict[str, Latency]:
     """Time the forward pass of several backbones in turns.
 
@@ -67,8 +68,9 @@ def compare_latency(
         repeats: Timed passes of each model.
         warmup: Passes of each model before, which are not timed.
         compiled: Whether to time what torch.compile makes of the models; compiling is part of the warm-up.
-        reducers: By name, for the models that run with fewer tokens. The clips are random: of a reducer whose answer
-            depends on what they show, this is the time on noise.
+        reducers: By name, for the models that run with fewer tokens.
+        clips: What to run, uint8 (N, 3, T, H, W): its first ``batch`` clips, repeated where there are fewer; noise if
+            not given. Of a reducer whose answer depends on what clips show, the time on noise means nothing.
 
     Raises:
         ValueError: If there is nothing to time, no warm-up to compile in, or a model is on a device other than cpu
@@ -83,7 +85,7 @@ def compare_latency(
     if not backbones:
         raise ValueError("Expected at least one backbone to time, got none.")
     names = list(backbones)
-    clips = {name: example_clips(backbone, batch) for name, backbone in backbones.items()}
+    shown = {name: _clips_for(backbone, batch, clips) for name, backbone in backbones.items()}
     run: dict[str, Callable[..., Tensor]] = dict(backbones)
     if compiled:
         run = {name: torch.compile(backbone, dynamic=False) for name, backbone in backbones.items()}
@@ -94,7 +96,7 @@ def compare_latency(
         for turn in range(warmup + repeats):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                elapsed = _forward_ms(run[name], clips[name])
+                elapsed = _forward_ms(run[name], shown[name])
                 if turn >= warmup:
                     times[name].append(elapsed)
     return {name: _summary(times[name], batch) for name in names}
@@ -103,6 +105,12 @@ def compare_latency(
 def _summary(times_ms: list[float], batch: int) -> Latency:
     low, median, high = np.quantile(times_ms, [0.25, 0.5, 0.75]).tolist()
     return Latency(median, high - low, 1000.0 * batch / median, batch)
+
+
+def _clips_for(backbone: Backbone, batch: int, clips: Tensor | None) -> Tensor:
+    if clips is None:
+        return example_clips(backbone, batch)
+    return clips[torch.arange(batch) % len(clips)].to(next(backbone.parameters()).device)
 
 
 def example_clips(backbone: Backbone, batch: int) -> Tensor:

@@ -156,10 +156,9 @@ def load(folder: str | PathLike[str], *, device: Device = "auto", depth: int = 0
     description = read_description(path)
     classes, preprocessing = _classes(path, description), _preprocessing(path, description)
     left_out = layers_to_skip(path, depth)
-    backbone = load_exported(path)
-    if left_out:
-        backbone = backbone.without(left_out)
-    return Model(path, description, backbone.to(chosen), classes, preprocessing)
+    exported = load_exported(path)
+    backbone = exported.backbone.without(left_out) if left_out else exported.backbone
+    return Model(path, description, backbone.to(chosen), classes, preprocessing, exported.reducer)
 
 
 def stacked_clips(clips: Clips) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sightline.backbones import Backbone, build_backbone
+from sightline.backbones import Backbone, Reducer, build_backbone
 from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import plain_config
+from sightline.pruning.plan import FORMATS, PruningPlan
+from sightline.tokens.spec import TokenReduction
 from sightline.types import ModelRecord, Unit
 
 FORMAT_VERSION = 1
+# Of a model that runs with a token reduction or in another number format: a reader that knows only version 1 would pass
+# over what says so, and run it as a dense model in fp32.
+REDUCED_FORMAT_VERSION = 2
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "model.ckpt"
@@ -32,8 +38,21 @@ class ExportError(ValueError):
     """An exported model that cannot be used; the message says why in one line."""
 
 
-def load_exported(folder: str | Path) -> Backbone:
-    """Build the model of an exported folder, with its weights and its record, on the CPU in evaluation mode.
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model that was read back, and how it runs: ``backbone(clips, reducer=reducer)``.
+
+    Attributes:
+        backbone: On the CPU, in evaluation mode, with its record.
+        reducer: The token reduction that it was exported with; None where it runs with all tokens.
+    """
+
+    backbone: Backbone
+    reducer: Reducer | None
+
+
+def load_exported(folder: str | Path) -> ExportedModel:
+    """Build the model of an exported folder, with its weights.
 
     Raises:
         FileNotFoundError: If the folder or one of its two files is not there.
@@ -41,13 +60,15 @@ def load_exported(folder: str | Path) -> Backbone:
     """
     folder = Path(folder)
     description = read_description(folder)
+    check_runnable(number_format(description))
+    tokens = token_reduction(description)
     tensors = _read_weights(folder, description)
     backbone = _build(folder, description)
     misfit = describe_misfit(backbone.state_dict(), tensors)
     if misfit:
         raise ExportError(f"{folder / WEIGHTS} does not fit the model that {DESCRIPTION} describes: {misfit}.")
     backbone.load_state_dict(tensors)
-    return backbone.eval()
+    return ExportedModel(backbone.eval(), None if tokens is None else tokens.build())
 
 
 def read_description(folder: str | Path) -> dict[str, Any]:
@@ -55,7 +76,8 @@ def read_description(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the folder or the file is not there.
-        ExportError: If it is no JSON object or has another format version.
+        ExportError: If it is no JSON object, has another format version, or names a token reduction or number format
+            that this version does not know.
     """
     path = _file(Path(folder), DESCRIPTION)
     try:
@@ -63,12 +85,60 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ExportError(f"{path} is not whole JSON ({error}). Export the model again.") from error
     version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, REDUCED_FORMAT_VERSION):
         raise ExportError(
-            f"{path} has format version {version!r}, this version of Sightline reads {FORMAT_VERSION}. "
-            "Export the model again, or use the version of Sightline that wrote it."
+            f"{path} has format version {version!r}, this version of Sightline reads {FORMAT_VERSION} and "
+            f"{REDUCED_FORMAT_VERSION}. Export the model again, or use the version of Sightline that wrote it."
         )
+    try:
+        token_reduction(description)
+        number_format(description)
+    except ValueError as error:
+        raise ExportError(f"{path}: {error} Use the version of Sightline that wrote it.") from error
     return description
+
+
+def token_reduction(description: Mapping[str, Any]) -> TokenReduction | None:
+    """Return the token reduction that a model runs with; None for all tokens, also where an older file is silent.
+
+    Raises:
+        ValueError: If this version does not know it.
+    """
+    tokens = description.get("tokens")
+    return None if tokens is None else TokenReduction.from_plain(tokens)
+
+
+def number_format(description: Mapping[str, Any]) -> str:
+    """Return the number format that a model runs in; fp32 where an older file is silent.
+
+    Raises:
+        ValueError: If this version does not know it.
+    """
+    found = description.get("format", FORMATS[0])
+    if found not in FORMATS:
+        raise ValueError(f"Unknown number format {found!r}; known are {', '.join(FORMATS)}.")
+    return found
+
+
+def check_runnable(format: str) -> None:
+    """Raise ExportError where an export of this number format can neither be written nor run."""
+    if format != FORMATS[0]:
+        raise ExportError(f"Exports exist in {FORMATS[0]} only; {format} cannot be written or run yet.")
+
+
+def exported_plan(description: Mapping[str, Any]) -> PruningPlan:
+    """Return the plan that an exported model was made by.
+
+    Raises:
+        ExportError: If the description holds none that is consistent.
+    """
+    try:
+        told = {key: description["plan"][key] for key in ("method", "score", "mode", "k", "seed")}
+        layers, heads = _removed(description)
+        tokens, form = token_reduction(description), number_format(description)
+        return PruningPlan(**told, removed_layers=layers, removed_heads=heads, tokens=tokens, format=form)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{DESCRIPTION} holds no plan of what was cut ({error}). Export the model again.") from error
 
 
 def sha256(content: bytes) -> str:
@@ -105,8 +175,7 @@ def _build(folder: Path, description: Mapping[str, Any]) -> Backbone:
     """Build the described model with random weights."""
     path = folder / DESCRIPTION
     try:
-        heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in description["removed_heads"])
-        layers = tuple(int(layer) for layer in description["removed_layers"])
+        layers, heads = _removed(description)
         with torch.random.fork_rng(devices=[]):  # random initialisation must not change what the caller draws next
             backbone = build_backbone(
                 description["name"], description["num_classes"], description["options"], layers, heads
@@ -124,6 +193,12 @@ def _build(folder: Path, description: Mapping[str, Any]) -> Backbone:
         raise ExportError(f"{path} lacks {error} or has an unknown value for it. Export the model again.") from error
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ExportError(f"{path} describes no model that can be built: {error}") from error
+
+
+def _removed(description: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[Unit, ...]]:
+    """Return the removed layers and heads."""
+    heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in description["removed_heads"])
+    return tuple(int(layer) for layer in description["removed_layers"]), heads
 
 
 def _record(description: Mapping[str, Any]) -> ModelRecord:

@@ -24,21 +24,24 @@ import torch
 from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
-from sightline.checkpoints.trained import describe_misfit
+from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.checkpoints.trained import built_as, describe_misfit
 from sightline.export.json_values import as_json, plain, plain_config
 from sightline.export.reading import (
     CHECKPOINT,
     DESCRIPTION,
     DTYPES,
     FORMAT_VERSION,
+    REDUCED_FORMAT_VERSION,
     WEIGHTS,
     ExportError,
+    check_runnable,
     load_exported,
     read_description,
     sha256,
 )
 from sightline.export.runtimes import check_programs, write_programs
-from sightline.pruning.plan import PruningPlan
+from sightline.pruning.plan import FORMATS, PruningPlan
 from sightline.run.whole_folder import whole_folder
 
 __all__ = ["ExportError", "export_model", "load_exported", "read_description"]
@@ -65,7 +68,7 @@ def export_model(
         folder: Where to write it, ``.../pruned/<plan_id>``.
         name: Registered name of the backbone.
         options: Its options, as `build_backbone` took them.
-        plan: What was removed, and why.
+        plan: What was removed and why, and which tokens the model runs with.
         provenance: Where it comes from: run, data, table of scores.
         scores: Mean score by layer or head, if a ranking was made.
         sampling: How frames are taken from a video.
@@ -77,9 +80,12 @@ def export_model(
         The folder.
 
     Raises:
-        ValueError: If name, options and plan do not describe the backbone, if something to be stored is not a plain
-            value, if a program cannot be made, or if the folder holds something other than an export.
+        ValueError: If name, options and plan do not describe the backbone, if it cannot run with the plan's tokens or
+            number format, if something to be stored is not a plain value, if a program cannot be made, or if the folder
+            holds something other than an export.
     """
+    check_runnable(plan.format)
+    _check_tokens(backbone, plan, programs)
     described = _describe(backbone, name, options, plan)
     described |= {
         key: as_json(plain(value, key))
@@ -87,7 +93,7 @@ def export_model(
     }
     described["ranking"] = None if ranking is None else [int(layer) for layer in ranking]
     check_programs(programs)
-    checkpoint = _checkpoint(backbone, hyper_parameters)
+    checkpoint = _checkpoint(backbone, plan, hyper_parameters)
     folder = Path(folder)
     with whole_folder(folder, proof=DESCRIPTION) as partial:
         weights = safetensors.torch.save(_tensors(backbone), metadata={"format": "pt"})
@@ -106,9 +112,10 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
     _check_description(backbone, name, options, plan)
     record, spec = backbone.record, backbone.input_spec
     told = record.plain()
+    dense = plan.tokens is None and plan.format == FORMATS[0]
     normalisation = {key: told.pop(key) for key in ("mean", "std")}
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if dense else REDUCED_FORMAT_VERSION,
         "name": name,
         "family": backbone.family,
         "options": options,
@@ -120,6 +127,8 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
         "removed_layers": list(plan.removed_layers),
         "kept_heads": [[info.index, site.name, list(site.heads)] for info in backbone.layers for site in info.sites],
         "removed_heads": [list(dataclasses.astuple(unit)) for unit in plan.removed_heads],
+        "tokens": None if plan.tokens is None else plan.tokens.plain(),
+        "format": plan.format,
         "classes": list(record.class_names),
         "input": dataclasses.asdict(spec),
         "normalisation": normalisation,
@@ -129,6 +138,18 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
             **{package: _version(package) for package in ("sightline", "torch", "torchvision", "safetensors")},
         },
     }
+
+
+def _check_tokens(backbone: Backbone, plan: PruningPlan, programs: Sequence[str]) -> None:
+    """Raise ValueError where the backbone cannot run with the plan's tokens, or a program would not."""
+    if plan.tokens is None:
+        return
+    ReductionPoints(backbone, plan.tokens.build())  # its checks
+    if programs:
+        raise ValueError(
+            f"Programs ({', '.join(programs)}) run with all tokens, but {plan.plan_id} runs with {plan.tokens.label}. "
+            "Leave programs out where tokens are dropped."
+        )
 
 
 def _check_description(backbone: Backbone, name: str, options: Mapping[str, Any], plan: PruningPlan) -> None:
@@ -177,7 +198,7 @@ def _tensors(backbone: Backbone, prefix: str = "") -> dict[str, Tensor]:
     }
 
 
-def _checkpoint(backbone: Backbone, hyper_parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+def _checkpoint(backbone: Backbone, plan: PruningPlan, hyper_parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what Lightning's ``load_from_checkpoint`` and ``--ckpt_path`` take; plain values and tensors only.
 
     There is no ``loops``: an empty one makes the trainer fail, a missing one is passed over.
@@ -189,6 +210,8 @@ def _checkpoint(backbone: Backbone, hyper_parameters: Mapping[str, Any] | None) 
         "state_dict": _tensors(backbone, "backbone."),
         "record": plain(backbone.record.plain(), "record"),
     }
+    if plan.tokens is not None:
+        checkpoint["config"] = built_as(backbone, plan.tokens.plain())
     if hyper_parameters is not None:
         checkpoint["hyper_parameters"] = plain(hyper_parameters, "hyper_parameters")
     return checkpoint

@@ -1,41 +1,43 @@
-"""Which layers and heads to cut, at which depths: pure decisions on scores.
-
-One-shot pruning takes every depth from one ranking, so its sets are nested: what goes at depth 2 goes at depth 4 too.
-"""
+"""What is cut from a model: layers, heads, tokens and the number format, under one name."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from sightline.types import LayerInfo, Unit
-
-if TYPE_CHECKING:
-    import pandas as pd
+from sightline.tokens.spec import TokenReduction
+from sightline.types import Unit
 
 SCORES = ("r", "jsd", "dprob")
 BASELINES = {"random": "draw", "block_influence": "cosine", "gradient": "taylor", "last": "from_end"}
 """What rankings by other means than relevance go by: the name of each one's score."""
 MODES = ("lowest", "highest")
+UNRANKED = "none"
+"""The score of plans that remove no layer and no head: nothing was ranked for them."""
+ALONE = {"tokens": "reduced", "format": "converted"}
+"""Method and mode of plans that change nothing but the tokens (perhaps with a number format), or the number format."""
+FORMATS = ("fp32", "bf16", "int8")
+"""Number formats of a runtime, the reference first."""
 # Underscores, no hyphens: hyphens separate the parts of a plan's id, which is also a folder's name.
 METHOD_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """What is cut out of a model, and how that was chosen.
+    """What is cut from a model, and how that was chosen.
 
     Attributes:
-        method: How the ranking came about: ``relevance``, ``greedy``, a baseline, ``heads`` or ``layers<k>_heads``.
-        score: Which score was ranked: ``r``, ``jsd`` or ``dprob``, or a baseline's own.
-        mode: ``lowest``, ``highest`` (the control) or ``none`` (the unpruned model).
+        method: How the ranking came about: ``relevance``, ``greedy``, a baseline, ``heads`` or ``layers<k>_heads``;
+            ``tokens`` or ``format`` where no layer and no head is removed.
+        score: Which score was ranked: ``r``, ``jsd`` or ``dprob``, or a baseline's own; `UNRANKED` of the methods
+            ``tokens`` and ``format``.
+        mode: ``lowest``, ``highest`` (the control), ``none`` (the reference model), or as `ALONE` says.
         k: How many layers or heads are removed.
         removed_layers: Original indices, ascending.
         removed_heads: Heads by original index, ascending.
         seed: Seed of the choice, where it is random.
+        tokens: The token reduction that the model runs with; None for all tokens.
+        format: Number format of the runtime, one of `FORMATS`.
     """
 
     method: str
@@ -45,190 +47,64 @@ class PruningPlan:
     removed_layers: tuple[int, ...] = ()
     removed_heads: tuple[Unit, ...] = ()
     seed: int | None = None
+    tokens: TokenReduction | None = None
+    format: str = FORMATS[0]
 
     def __post_init__(self) -> None:
         if not METHOD_NAME.fullmatch(self.method):
             raise ValueError(f"A method's name is lower-case words joined by underscores, got {self.method!r}.")
-        known = (*SCORES, *BASELINES.values())
-        if self.score not in known:
-            raise ValueError(f"score must be one of {', '.join(known)}, got {self.score!r}.")
-        if self.mode not in (*MODES, "none"):
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, none, got {self.mode!r}.")
+        if self.format not in FORMATS:
+            raise ValueError(f"The number format must be one of {', '.join(FORMATS)}, got {self.format!r}.")
         for name, removed in (("removed_layers", self.removed_layers), ("removed_heads", self.removed_heads)):
             if list(removed) != sorted(set(removed)):  # type: ignore[type-var]
                 raise ValueError(f"{name} must be ascending and name nothing twice, got {removed}.")
         count = len(self.removed_layers) + len(self.removed_heads)
         if self.k != count:
             raise ValueError(f"k must be the number of layers and heads removed, which is {count}, got {self.k}.")
-        if (self.mode == "none") != (count == 0):
-            raise ValueError(f"Mode none goes with removing nothing; got mode {self.mode!r} and {count} removed.")
+        alone = None
+        if count == 0 and (self.tokens is not None or self.format != FORMATS[0]):
+            alone = "format" if self.tokens is None else "tokens"
+        self._check_names(alone)
+
+    def _check_names(self, alone: str | None) -> None:
+        """Raise ValueError where method, score and mode are not those of what the plan changes."""
+        told = (self.method, self.score, self.mode)
+        if alone is not None and told != (alone, UNRANKED, ALONE[alone]):
+            raise ValueError(
+                f"A plan that changes the {alone} alone has method {alone}, score {UNRANKED} and mode {ALONE[alone]}; "
+                f"got {', '.join(told)}."
+            )
+        if alone is not None:
+            return
+        if self.method in ALONE:
+            raise ValueError(
+                f"The method {self.method} is of plans that remove no layer and no head and change the {self.method}; "
+                f"this one removes {self.k} and has tokens {self.tokens and self.tokens.label} and {self.format}."
+            )
+        known = (*SCORES, *BASELINES.values())
+        if self.score not in known:
+            raise ValueError(f"score must be one of {', '.join(known)}, got {self.score!r}.")
+        if self.mode not in (*MODES, "none"):
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, none, got {self.mode!r}.")
+        if (self.mode == "none") != (self.k == 0):
+            raise ValueError(f"Mode none goes with removing nothing; got mode {self.mode!r} and {self.k} removed.")
 
     @property
     def plan_id(self) -> str:
         """Name of the plan, and of the folder it is exported to."""
-        seed = "" if self.seed is None else f"-seed{self.seed}"
-        return f"{self.method}-{self.score}-{self.mode}-k{self.k}{seed}"
+        parts = [self.method, self.score, self.mode, f"k{self.k}"]
+        parts += [] if self.seed is None else [f"seed{self.seed}"]
+        parts += [] if self.tokens is None else [self.tokens.label]
+        parts += [] if self.format == FORMATS[0] else [self.format]
+        return "-".join(parts)
 
 
 def unpruned_plan(score: str = "r") -> PruningPlan:
-    """Return the plan that removes nothing: the reference row of every table."""
+    """Return the plan that changes nothing: the reference row of every table."""
     return PruningPlan("relevance", score, "none", 0)
 
 
-def one_shot_plans(
-    scores: pd.Series,
-    layers: tuple[LayerInfo, ...],
-    depths: Sequence[int],
-    modes: Sequence[str] = MODES,
-    score: str = "r",
-    method: str = "relevance",
-    seed: int | None = None,
-) -> list[PruningPlan]:
-    """Plan the removal of the k lowest or highest scored removable layers, for every mode and depth k.
-
-    Ties go to the lower index in both modes; hence the lowest and the highest k can share a layer where scores tie.
-
-    Args:
-        scores: Mean score of each layer, indexed by original layer index.
-        layers: The layers of the backbone, as `Backbone.layers` tells them.
-        depths: How many layers to remove, one plan each; repetitions count once.
-        modes: ``lowest``, ``highest`` or both.
-        score: Which score it is; part of the plan's id.
-        method: Where the scores come from; part of the plan's id.
-        seed: Of scores that were drawn.
-
-    Returns:
-        The plans, mode by mode, in the order of ``modes`` and ``depths``.
-
-    Raises:
-        ValueError: If a depth or mode is impossible, or the scores are not one finite number per removable layer.
-    """
-    _check_modes(modes)
-    removable = _checked_scores(scores, layers)
-    plans = []
-    for mode in dict.fromkeys(modes):
-        plans += nested_plans(_ranked(removable, mode), layers, depths, mode, score, method, seed)
-    return plans
-
-
-def nested_plans(
-    order: Sequence[int],
-    layers: tuple[LayerInfo, ...],
-    depths: Sequence[int],
-    mode: str,
-    score: str,
-    method: str,
-    seed: int | None = None,
-) -> list[PruningPlan]:
-    """Plan the removal of the first k layers of an order, for every depth k."""
-    check_depths(depths, layers)
-    return [PruningPlan(method, score, mode, k, tuple(sorted(order[:k])), seed=seed) for k in dict.fromkeys(depths)]
-
-
-def head_plans(
-    scores: Mapping[Unit, float],
-    wanted: Sequence[float],
-    modes: Sequence[str] = MODES,
-    score: str = "r",
-    removed_layers: Mapping[str, tuple[int, ...]] | None = None,
-) -> list[PruningPlan]:
-    """Plan the removal of the lowest or highest scored heads, alone or beside layers.
-
-    Ties go to the lower layer, site and head.
-
-    Args:
-        scores: Mean score of each head.
-        wanted: How many heads to remove, one plan each: a number, or below 1 a share of the heads that are left.
-        modes: ``lowest``, ``highest`` or both.
-        score: ``r``, ``jsd`` or ``dprob``.
-        removed_layers: By mode, layers that go too, with all of their heads.
-
-    Returns:
-        The plans, mode by mode. Their method is ``heads``, or ``layers<k>_heads`` where k layers go too.
-
-    Raises:
-        ValueError: If a number or share is impossible, or a score is not finite.
-    """
-    _check_modes(modes)
-    bad = [unit for unit, value in scores.items() if not math.isfinite(value)]
-    if bad:
-        raise ValueError(f"The score of {bad[0]} is not a finite number. Look for NaN in the score table of heads.")
-    plans = []
-    for mode in dict.fromkeys(modes):
-        gone = () if removed_layers is None else removed_layers[mode]
-        left = {unit: value for unit, value in scores.items() if unit.layer not in gone}
-        order = _ranked(left, mode)
-        method = f"layers{len(gone)}_heads" if gone else "heads"
-        for count in dict.fromkeys(head_count(number, len(order)) for number in wanted):
-            heads = tuple(sorted(order[:count]))
-            plans.append(PruningPlan(method, score, mode, len(gone) + count, gone, heads))
-    return plans
-
-
-def head_count(wanted: float, total: int) -> int:
-    """Return how many of ``total`` heads a number or share means; a share is rounded, to one head at least.
-
-    Raises:
-        ValueError: If it is neither a share between 0 and 1 nor a whole number that leaves a head.
-    """
-    count = max(1, round(wanted * total)) if 0 < wanted < 1 else wanted
-    if count != int(count) or not 1 <= count < total:
-        raise ValueError(
-            f"Heads to remove are a whole number from 1 to {total - 1}, or a share between 0 and 1 that leaves a head "
-            f"of {total}; got {wanted:g}."
-        )
-    return int(count)
-
-
-def check_depths(depths: Sequence[int], layers: tuple[LayerInfo, ...]) -> None:
-    """Raise ValueError where so many layers cannot be removed, saying how many can and why the others cannot."""
-    count = sum(info.removable for info in layers)
-    for k in depths:
-        if k < 1:
-            raise ValueError(f"A depth is the number of layers to remove, at least 1, got {k}.")
-        if k > count:
-            fixed = "; ".join(f"layer {info.index} cannot: {info.reason}" for info in layers if not info.removable)
-            raise ValueError(
-                f"Cannot remove {k} layers: {count} of {len(layers)} can be removed{f' ({fixed})' if fixed else ''}."
-            )
-
-
-def _ranked(scores: Mapping[Any, float], mode: str) -> list[Any]:
-    """Return the units in the order in which they go."""
-    sign = 1 if mode == "lowest" else -1
-    return sorted(scores, key=lambda unit: (sign * scores[unit], unit))
-
-
-def _check_modes(modes: Sequence[str]) -> None:
-    unknown = [mode for mode in modes if mode not in MODES]
-    if unknown:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {unknown[0]!r}.")
-
-
-def _checked_scores(scores: pd.Series, layers: tuple[LayerInfo, ...]) -> dict[int, float]:
-    """Return the score of every removable layer, or raise ValueError saying which layers' scores are amiss."""
-    if not scores.index.is_unique:
-        twice = sorted(set(scores.index[scores.index.duplicated()]))
-        raise ValueError(f"Expected one mean score per layer, got several for {_names(twice)}. Average them first.")
-    by_layer = {int(index): float(value) for index, value in scores.items()}  # type: ignore[call-overload]
-    strange = sorted(set(by_layer) - {info.index for info in layers})
-    if strange:
-        raise ValueError(
-            f"There are scores for {_names(strange)}, which the model does not have; its layers are "
-            f"{', '.join(str(info.index) for info in layers)}. Were they computed on another model?"
-        )
-    removable = [info.index for info in layers if info.removable]
-    missing = [index for index in removable if index not in by_layer]
-    if missing:
-        raise ValueError(f"There is no score for {_names(missing)}. Score every removable layer before planning.")
-    bad = [index for index in removable if not math.isfinite(by_layer[index])]
-    if bad:
-        raise ValueError(
-            f"The score of {_names(bad)} is not a finite number ({', '.join(str(by_layer[i]) for i in bad)}). "
-            "Look for samples whose prediction is NaN in the score table."
-        )
-    return {index: by_layer[index] for index in removable}
-
-
-def _names(indices: Sequence[int]) -> str:
-    return f"layer{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"
+def unremoved_plan(tokens: TokenReduction | None = None, format: str = FORMATS[0]) -> PruningPlan:
+    """Return the plan that keeps all layers and heads and changes the tokens, the number format or both."""
+    method = "format" if tokens is None else "tokens"
+    return PruningPlan(method, UNRANKED, ALONE[method], 0, tokens=tokens, format=format)

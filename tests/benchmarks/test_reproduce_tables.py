@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import reproduce_tables  # noqa: E402
 
 from sightline.backbones import build_backbone  # noqa: E402
-from sightline.pruning.plan import check_depths  # noqa: E402
+from sightline.pruning.selection import check_depths  # noqa: E402
 
 
 @pytest.mark.parametrize("family", reproduce_tables.SIZES["small"])

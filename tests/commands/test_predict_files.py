@@ -45,7 +45,7 @@ def lines(capsys, exported, *arguments: str) -> list[dict]:
 def by_hand(exported, path: str, start=None, end=None, skip=()) -> dict[str, float]:
     clip = load_clip(Clip("x", path, 0, "", start=start, end=end), ClipSettings(**SAMPLING))
     with torch.no_grad():
-        p = load_exported(exported)(clip[None], skip=skip).double().softmax(-1)[0]
+        p = load_exported(exported).backbone(clip[None], skip=skip).double().softmax(-1)[0]
     return dict(zip(CLASSES, p.tolist(), strict=True))
 
 

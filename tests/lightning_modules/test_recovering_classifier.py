@@ -7,8 +7,10 @@ import torch
 from lightning_modules import RecoveringClassifier
 from lightning_modules.recovering_classifier import distillation_loss, load_teacher
 from sightline.backbones import build_backbone
+from sightline.export.reading import load_exported
 from sightline.export.writing import export_model
-from sightline.pruning import PruningPlan
+from sightline.pruning.plan import PruningPlan, unremoved_plan
+from sightline.tokens import TokenReduction
 from tests.conftest import TINY_SWIN, randomise
 from tests.lightning_modules.test_video_classifier import batch_of, make_trainer
 
@@ -100,3 +102,18 @@ def test_what_does_not_fit_is_refused(exported, tmp_path):
     )
     with pytest.raises(ValueError, match="other clips or classes"):
         set_up(make_module(exported, teacher=str(folder)), tmp_path)
+
+
+def test_a_student_recovers_with_its_tokens_and_a_teacher_has_all(exported, tmp_path):
+    tokens = TokenReduction.of("random", {"kept": 0.3})
+    full = load_exported(exported["teacher"]).backbone
+    folder = export_model(
+        full, tmp_path / "reduced", name="video_swin_demo", options=TINY_SWIN, plan=unremoved_plan(tokens),
+        provenance={}, sampling={},
+    )  # fmt: skip
+    module = set_up(make_module({**exported, "student": str(folder)}), tmp_path)
+    assert module.hparams["tokens"] == tokens.plain()
+    clips = torch.randint(256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(module(clips), full(clips, reducer=tokens.build()), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="Pass the full model, which has all tokens"):
+        load_teacher(str(folder))

@@ -11,6 +11,7 @@ from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from lightning_modules.video_classifier import rate_factor
 from sightline.checkpoints.loading import CheckpointError
+from sightline.tokens import KeepRandom
 from tests.conftest import CABIN, TINY_SWIN
 
 OPTIONS = {k: v for k, v in TINY_SWIN.items() if k not in ("frames", "size")}
@@ -217,3 +218,49 @@ def test_a_batch_of_which_nothing_could_be_read_gives_zero_gradients():
     module = make_module()
     module.training_step(batch_of([]), 0).backward()
     assert all((p.grad == 0).all() for p in module.backbone.parameters())
+
+
+HALF = {"name": "random", "options": {"kept": 0.5}}
+
+
+def test_tokens_are_dropped_in_training_and_testing_and_travel_with_the_checkpoint(tmp_path):
+    data = SyntheticCabin(root=str(tmp_path), **CABIN)
+    module = make_module(class_names=None, tokens=HALF, learning_rate=1e-3)
+    trainer = make_trainer(tmp_path, max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    trainer.fit(module, data)
+    path = tmp_path / "trained.ckpt"
+    trainer.save_checkpoint(path)
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["tokens"] == HALF
+    clips = torch.randint(256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+    module.eval()
+    with torch.no_grad():
+        reduced, dense = module(clips), module.backbone(clips)
+        torch.testing.assert_close(reduced, module.backbone(clips, reducer=KeepRandom()), rtol=0, atol=0)
+        assert not torch.equal(reduced, dense)
+        loaded = VideoClassifier.load_from_checkpoint(path, weights_only=True).eval()
+        torch.testing.assert_close(loaded(clips), reduced, rtol=0, atol=1e-6)
+        other = make_module(class_names=None)  # a run without tokens takes them over from the checkpoint
+        other.on_load_checkpoint(torch.load(path, weights_only=True))
+        assert other.reducer == KeepRandom()
+
+
+def test_a_checkpoint_with_tokens_is_refused_by_whoever_builds_without(tmp_path):
+    """As a version does that does not know the option: it drops what it does not know of the structure."""
+    module = make_module(tokens=HALF)
+    checkpoint = {"hyper_parameters": {**module.hparams, "tokens": None}}
+    module.on_save_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match=r"was built as .* with tokens .*random.*; this version builds it as"):
+        make_module().on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ({"name": "gone"}, "Unknown token reduction 'gone'"),
+        ({"options": {}}, "Expected tokens as"),
+        ({"name": "random", "options": {"layer": 7}}, "has layers 0 to 3"),
+    ],
+)
+def test_impossible_tokens_are_refused(tokens, message):
+    with pytest.raises(ValueError, match=message):
+        make_module(tokens=tokens)

@@ -17,6 +17,7 @@ from sightline.report.comparison.tables import (
     score_table,
 )
 from sightline.report.figures.pruning import accuracy_against_cost, accuracy_against_depth
+from sightline.report.figures.pruning_curves import has_depths
 from sightline.report.figures.saving import save_figure
 from sightline.report.tables.outcomes import accuracy_by
 from sightline.report.tables.pruning import RELEVANCE_SCORES
@@ -58,7 +59,7 @@ def _draw(models: pd.DataFrame, folder: Path) -> None:
     shown = averaged_draws(models[~models["score"].isin(used[1:])])
     title = "Accuracy and cost of the pruned models" + (f", relevance by {used[0]}" if len(used) > 1 else "")
     drawn = {"accuracy_against_cost": accuracy_against_cost(shown, title)}
-    if ((shown["k"] > 0) & (shown["removed_heads"] == "")).any():
+    if has_depths(shown):
         drawn["accuracy_against_depth"] = accuracy_against_depth(shown)
     for name, figure in drawn.items():
         save_figure(figure, folder, name)

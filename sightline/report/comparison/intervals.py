@@ -12,12 +12,17 @@ import numpy as np
 import pandas as pd
 
 from sightline.report.comparison.runs import Runs
-from sightline.report.tables.outcomes import UNPRUNED
-from sightline.report.tables.pruning import RELEVANCE_SCORES
+from sightline.report.tables.pruning import (
+    REDUCTION,
+    RELEVANCE_SCORES,
+    UNPRUNED,
+    layers_and_heads_alone,
+    reference_rows,
+)
 from sightline.statistics.bootstrap import MIN_GROUPS, mean_intervals, resampled_means
 from sightline.statistics.matrix import Floats, ScoreMatrix
 
-WAY = ["backbone", "method", "score", "mode", "k"]
+WAY = ["backbone", "method", "score", "mode", "k", *REDUCTION]
 """What models of different runs have in common when they are averaged."""
 COLUMNS = [
     "backbone", "k", "score", "other_method", "other_score", "other_mode", "difference", "low", "high",
@@ -34,8 +39,8 @@ def subject_intervals(runs: Runs) -> pd.DataFrame:
     """
     frames = []
     for matrix, ways in _outcomes(runs):
-        modes = ways.get_level_values("mode")
-        base = int(np.flatnonzero(modes == UNPRUNED)[0]) if UNPRUNED in modes else None
+        reference = np.flatnonzero(reference_rows(ways.to_frame(index=False)))
+        base = int(reference[0]) if len(reference) else None
         rows = []
         for place in range(len(ways)):
             _, low, high, subjects = _mean(matrix, matrix.values[place])
@@ -53,7 +58,7 @@ def difference_table(runs: Runs) -> pd.DataFrame:
         backbone, k, score (the first of r, jsd and dprob that was used), other_method, other_score, other_mode;
         difference (points of top-1, positive where the least relevant layers' removal keeps more; the mean over the
         test clips of these runs), low, high (95 %), difference_by_run, runs_ahead (in how many of them it keeps more),
-        runs, subjects. Removed heads are left out.
+        runs, subjects. Removed heads, token reduction and other number formats and runtimes are left out.
     """
     frames = [_differences(matrix, ways, runs) for matrix, ways in _outcomes(runs)]
     return pd.concat(frames, ignore_index=True)
@@ -64,11 +69,12 @@ def _differences(matrix: ScoreMatrix, ways: pd.Index, runs: Runs) -> pd.DataFram
     score = next((s for s in RELEVANCE_SCORES if s in set(ways.get_level_values("score"))), None)
     top1 = runs.models.astype({"top1": "float64"}).groupby([*WAY, "run"], sort=False)["top1"].mean().unstack("run")
     by_run = dict(zip(top1.index, top1.to_numpy(), strict=True))
+    plain = layers_and_heads_alone(ways.to_frame(index=False))
     rows = []
     for way, place in places.items():
-        backbone, method, other_score, mode, k = way
-        own = (backbone, "relevance", score, "lowest", k)
-        if mode == UNPRUNED or method.endswith("heads") or own not in places or way == own:
+        backbone, method, other_score, mode, k, *reduction = way
+        own = (backbone, "relevance", score, "lowest", k, *reduction)
+        if mode == UNPRUNED or method.endswith("heads") or not plain[place] or own not in places or way == own:
             continue
         each = by_run[own] - by_run[way]
         each = each[~np.isnan(each)]

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from sightline.report.tables.markdown import markdown_table
-from sightline.report.tables.outcomes import UNPRUNED
-from sightline.report.tables.pruning import RELEVANCE_SCORES, amount_and_change
+from sightline.report.tables.pruning import RELEVANCE_SCORES, UNPRUNED
+from sightline.report.tables.pruning_layout import amount_and_change, reduction_labels
 
 
 def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> str:
@@ -99,7 +99,9 @@ def _accuracy(table: pd.DataFrame) -> str:
         "k": lambda row: str(row.k),
         "top-1": lambda row: spread(row.top1, row.top1_sd) + _interval(row.top1_low, row.top1_high),
         "runs": lambda row: row.top1_by_run,
-        "change": lambda row: "" if row.k == 0 else signed(row.change) + _interval(row.change_low, row.change_high),
+        "change": lambda row: (
+            "" if row.mode == UNPRUNED else signed(row.change) + _interval(row.change_low, row.change_high)
+        ),
         "mean class": lambda row: spread(row.mean_class_acc, row.mean_class_acc_sd),
         "parameters": lambda row: amount_and_change(row.params, row.params_change_pct),
         "multiply-adds": lambda row: amount_and_change(row.macs, row.macs_change_pct),
@@ -139,11 +141,15 @@ def _scores(table: pd.DataFrame) -> str:
 
 
 def method_name(row: Any) -> str:
-    """Return what a way of pruning is called: a baseline by its method, relevance with its score."""
+    """Return what a way of pruning is called: a baseline by its method, relevance with its score, then how it runs."""
+    extra = reduction_labels(row)
     if row.mode == UNPRUNED:
-        return "unpruned"
-    named = row.method.replace("_", " ")
-    return f"{named} {row.score}" if row.score in RELEVANCE_SCORES else named
+        named = "unpruned"
+    elif row.k == 0:
+        named = ""
+    else:
+        named = row.method.replace("_", " ") + (f" {row.score}" if row.score in RELEVANCE_SCORES else "")
+    return " + ".join(part for part in (named, *extra) if part)
 
 
 def spread(mean: float, sd: float) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sightline.report.tables.outcomes import UNPRUNED, read_outcomes
-from sightline.report.tables.pruning import read_pruning_table
+from sightline.report.tables.outcomes import read_outcomes
+from sightline.report.tables.pruning import UNPRUNED, read_pruning_table
 from sightline.run.paths import RunFolder
 
 

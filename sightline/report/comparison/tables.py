@@ -14,8 +14,8 @@ import pandas as pd
 
 from sightline.report.comparison.intervals import WAY, subject_intervals
 from sightline.report.comparison.runs import Runs
-from sightline.report.tables.outcomes import UNPRUNED, accuracy_by
-from sightline.report.tables.pruning import RELEVANCE_SCORES
+from sightline.report.tables.outcomes import accuracy_by
+from sightline.report.tables.pruning import RELEVANCE_SCORES, UNPRUNED, layers_and_heads_alone, reference_rows
 
 MEASURES = [
     "top1", "mean_class_acc", "params", "params_change_pct", "macs", "macs_change_pct", "latency_ms_b1", "clips_per_s",
@@ -33,7 +33,8 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
         top1_high, and change, change_low and change_high in points against the unpruned models, 95 % intervals that
         resample whole subjects, over all runs together, missing with fewer than 8 subjects; subjects; mean_class_acc
         and its sd; params, multiply-adds and measured speed; speedup (clips per second against the unpruned model of
-        the same run); and the classes that lose most, with the mean points they lose.
+        the same run, where both were timed in one measurement); and the classes that lose most, with the mean points
+        they lose.
     """
     by_run = _by_run(runs.models)
     ways = by_run.groupby(level=WAY, sort=False)
@@ -52,12 +53,14 @@ def method_table(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Set all methods side by side at every depth.
 
     Args:
-        accuracy: From `accuracy_table`; of several relevance scores the first counts, and heads are left out.
+        accuracy: From `accuracy_table`; of several relevance scores the first counts, and heads, token reduction and
+            other number formats and runtimes are left out.
 
     Returns:
         backbone, k, then for every method its top1 and, in a column ending with `` sd``, its spread. Controls are named
         with their mode; the unpruned model is k 0 and stands in the column ``unpruned``.
     """
+    accuracy = accuracy[layers_and_heads_alone(accuracy)]
     scores = [score for score in RELEVANCE_SCORES if score in set(accuracy["score"])]
     rows = accuracy[~accuracy["score"].isin(scores[1:]) & ~accuracy["method"].str.endswith("heads")]
     baseline = ~rows["score"].isin(scores)
@@ -94,9 +97,10 @@ def removed_layers_table(models: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `WAY`, runs, removed_by_run (sets divided by ``|``), agreement (mean over pairs of runs of the Jaccard index of
-        their sets; missing of one run), removed_in (every layer with the number of runs that removed it).
+        their sets; missing of one run), removed_in (every layer with the number of runs that removed it). Only of
+        models with all tokens, in fp32: the same layers go where these change.
     """
-    models = models[(models["mode"] != UNPRUNED) & (models["removed_heads"] == "")]
+    models = models[(models["mode"] != UNPRUNED) & (models["removed_heads"] == "") & layers_and_heads_alone(models)]
     models = models[~models["method"].isin(SAME_IN_EVERY_RUN)]
     rows = []
     for way, same in models.groupby(WAY, sort=False):
@@ -123,7 +127,8 @@ def score_table(models: pd.DataFrame) -> pd.DataFrame:
         backbone, mode, k; for every score that was used its top1 and sd over runs, and for all but the first the mean
         agreement (Jaccard) with the first one's set in the same run. Empty where relevance went by one score only.
     """
-    models = models[(models["method"] == "relevance") & (models["mode"] != UNPRUNED)]
+    one_shot = (models["method"] == "relevance") & (models["mode"] != UNPRUNED)
+    models = models[one_shot & layers_and_heads_alone(models)]
     scores = [score for score in RELEVANCE_SCORES if score in set(models["score"])]
     key = ["backbone", "mode", "k"]
     if len(scores) < 2:
@@ -153,7 +158,9 @@ def averaged_draws(models: pd.DataFrame) -> pd.DataFrame:
 
 def _by_run(models: pd.DataFrame) -> pd.DataFrame:
     """Average the draws of every run, and set speed against that of the run's unpruned model."""
-    found = models.astype(dict.fromkeys(MEASURES, "float64")).groupby([*WAY, "run"], sort=False)[MEASURES].mean()
-    unpruned = models[models["mode"] == UNPRUNED].set_index("run")["clips_per_s"].to_dict()
-    base = found.index.get_level_values("run").map(unpruned)
-    return found.assign(speedup=found["clips_per_s"] / np.asarray(base, dtype=float))
+    reference = models[reference_rows(models)].drop_duplicates("run").set_index("run")
+    models = models.astype(dict.fromkeys(MEASURES, "float64"))
+    ratio = models["clips_per_s"] / models["run"].map(reference["clips_per_s"].astype("float64"))
+    # Machines drift: times of different measurements are not set against each other.
+    models["speedup"] = ratio.where(models["timing_run"] == models["run"].map(reference["timing_run"]))
+    return models.groupby([*WAY, "run"], sort=False)[[*MEASURES, "speedup"]].mean()

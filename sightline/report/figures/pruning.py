@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sightline.report.figures.pruning_curves import (
+    FEW,
+    MODE_COLOURS,
+    Curve,
+    backbone_curves,
+    curve_label,
+    with_start,
+)
 from sightline.report.figures.style import (
-    CYCLE,
     INK,
     MUTED,
     NOTE_SIZE,
@@ -23,43 +29,6 @@ from sightline.report.figures.style import (
     set_titles,
     styled,
 )
-from sightline.report.tables.pruning import RELEVANCE_SCORES
-
-MODE_COLOURS = {"lowest": CYCLE[0], "highest": CYCLE[1]}
-"""Of the first method; random has the colour of rules, and every other method one of those that are left."""
-MARKERS = "osD^vPX"
-FEW = 4
-"""Up to so many curves have shaded intervals and numbered points; more would hide each other, so of more only those of
-the first method are shaded."""
-WAY = ["mode", "method", "score"]
-"""What a curve's models have in common."""
-
-
-@dataclass(frozen=True)
-class CurveStyle:
-    """How a way of pruning is told from the others: label, colour, marker and line style."""
-
-    label: str
-    colour: str
-    marker: str
-    line: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The models of one way of pruning, by depth of the cut.
-
-    Attributes:
-        style: What tells it from the others.
-        points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
-        seeds: Number of seeds or runs that a point averages at most; with several, low and high are the extremes.
-        shaded: Whether low and high are drawn.
-    """
-
-    style: CurveStyle
-    points: pd.DataFrame
-    seeds: int
-    shaded: bool
 
 
 @styled()
@@ -75,15 +44,16 @@ def accuracy_against_depth(
     Models of several seeds or runs are averaged.
 
     Args:
-        frame: A table from `read_pruning_table`; rows without accuracy or with removed heads are left out.
+        frame: A table from `read_pruning_table`; rows without accuracy or with removed heads are left out. Models with
+            fewer tokens or another number format have curves of their own, which start at that model with all layers.
         title: Heading of the figure.
         chance: Accuracy of guessing, in percent, drawn as a line.
         majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
     """
     figure, panels = _panels(frame[frame["removed_heads"] == ""], "k")
-    for axes, full, curves in panels:
+    for axes, _, curves in panels:
         for curve in curves:
-            points = with_start(curve, full)
+            points = with_start(curve)
             _draw_curve(axes, curve, points["k"], points, label=curve_label(curve, curves))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Removed layers")
@@ -103,7 +73,8 @@ def accuracy_against_cost(
     """Draw top-1 accuracy over multiply-adds per clip; numbers at the points of few curves count the removed layers.
 
     Args:
-        frame: A table from `read_pruning_table`; rows without accuracy or without multiply-adds are left out.
+        frame: A table from `read_pruning_table`; rows without accuracy or without multiply-adds are left out. Tokens or
+            number formats alone are points.
         title: Heading of the figure.
         chance: Accuracy of guessing, in percent, drawn as a line.
         majority: Accuracy of always predicting the most frequent class, in percent, drawn as a line.
@@ -113,7 +84,7 @@ def accuracy_against_cost(
         largest = max(curve.points["macs"].max() for curve in curves)
         scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
         for number, curve in enumerate(curves):
-            points = with_start(curve, full).sort_values("macs", kind="stable")
+            points = with_start(curve).sort_values("macs", kind="stable")
             _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
@@ -127,32 +98,6 @@ def accuracy_against_cost(
 
 
 Panel = tuple[Axes, pd.Series | None, list[Curve]]
-BackboneCurves = tuple[str, pd.Series | None, list[Curve]]
-"""A backbone, its unpruned model where that was tested, and a curve per way of pruning."""
-
-
-def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
-    """Gather the curves of every backbone over ``axis`` (``k`` or ``macs``).
-
-    Raises:
-        ValueError: If none of the rows is a pruned model with a measured accuracy.
-    """
-    rows = frame[frame["top1"].notna() & frame[axis].notna()]
-    kept = [backbone for backbone, group in rows.groupby("backbone", sort=False) if (group["k"] > 0).any()]
-    if not kept:
-        raise ValueError(
-            "None of the rows is a model with removed layers and a measured "
-            f"{'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
-            "Test pruned models first with `train.py prune`."
-        )
-    styles = _styles(rows[rows["k"] > 0])
-    found: list[BackboneCurves] = []
-    for backbone in kept:
-        group = rows[rows["backbone"] == backbone]
-        unpruned = group[group["k"] == 0]
-        full = None if unpruned.empty else _points(unpruned).iloc[0]
-        found.append((str(backbone), full, list(_curves(group[group["k"] > 0], styles))))
-    return found
 
 
 def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
@@ -172,68 +117,6 @@ def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
     for axes in grid[:, 0]:
         axes.set_ylabel("Top-1 accuracy (%)")
     return figure, panels
-
-
-def _styles(rows: pd.DataFrame) -> dict[tuple[str, ...], CurveStyle]:
-    """Give every way of pruning its style, the same in all panels."""
-    scores = {score for score in rows["score"] if score in RELEVANCE_SCORES}
-    told = {"mode": True, "method": rows["method"].nunique() > 1, "score": len(scores) > 1}
-    ways = dict.fromkeys(zip(*(rows[key].astype(str) for key in WAY), strict=True))
-    free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
-    colours: dict[tuple[str, str], str] = {}
-    styles: dict[tuple[str, ...], CurveStyle] = {}
-    for number, (mode, method, score) in enumerate(ways):
-        parts = {"mode": mode, "method": method, "score": score}
-        label = ", ".join(part for key, part in parts.items() if told[key])
-        if "random" in (mode, method):
-            colour = MUTED
-        elif (method, score) == next(iter(ways))[1:] and mode in MODE_COLOURS:
-            colour = MODE_COLOURS[mode]
-        else:
-            colour = colours.setdefault((method, score), free[len(colours) % len(free)])
-        dashed = mode == "highest" and colour not in MODE_COLOURS.values()
-        line = ":" if method.endswith("heads") else "--" if dashed else "-"
-        if score and score not in RELEVANCE_SCORES:  # a baseline, of which there is one mode and one score
-            label = method.replace("_", " ")
-        styles[mode, method, score] = CurveStyle(label, colour, MARKERS[number % len(MARKERS)], line)
-    return styles
-
-
-def _curves(rows: pd.DataFrame, styles: dict[tuple[str, ...], CurveStyle]) -> Iterator[Curve]:
-    groups = rows.groupby(WAY, sort=False)
-    for way, group in groups:
-        points = _points(group)
-        style = styles[tuple(str(part) for part in way)]
-        shaded = len(groups) <= FEW or style.colour in MODE_COLOURS.values()
-        yield Curve(style, points, int(points["seeds"].max()), shaded)
-
-
-def _points(group: pd.DataFrame) -> pd.DataFrame:
-    """Average the seeds and runs of each depth; low and high are then the extremes, else the one model's interval."""
-    records = []
-    for k, same in group.groupby("k", sort=True):
-        several = len(same) > 1
-        low = same["top1"].min() if several else same["top1_low"].iloc[0]
-        high = same["top1"].max() if several else same["top1_high"].iloc[0]
-        macs = same["macs"].astype("float64").mean()
-        records.append((k, macs, same["top1"].mean(), low, high, len(same)))
-    return pd.DataFrame(records, columns=["k", "macs", "top1", "low", "high", "seeds"])
-
-
-def with_start(curve: Curve, full: pd.Series | None) -> pd.DataFrame:
-    """Return a curve's points with the unpruned model before them."""
-    if full is None:
-        return curve.points
-    start = full.copy()
-    if curve.seeds > 1 and start["seeds"] == 1:  # one model has no spread over seeds
-        start["low"] = start["high"] = start["top1"]
-    return pd.concat([start.to_frame().T, curve.points], ignore_index=True)
-
-
-def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
-    """Name a curve, with its number of seeds where not all have the same."""
-    same = len({other.seeds for other in curves}) == 1
-    return curve.style.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")
 
 
 def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:

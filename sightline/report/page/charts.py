@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sightline.report.figures.pruning import Curve, curve_label, with_start
+from sightline.report.figures.pruning_curves import NO_LINE, Curve, curve_label, with_start
 from sightline.report.figures.style import BLUE, GREEN, INK, MUTED, RULE, VERMILLION
 
 COLOURS = (BLUE, VERMILLION, GREEN)
@@ -56,7 +56,7 @@ def accuracy_curves(
     """Draw top-1 accuracy over the number of removed units (``k``) or multiply-adds (``macs``), one curve per way.
 
     Args:
-        curves: Of one backbone, see `pruning_figure.backbone_curves`.
+        curves: Of one backbone, see `backbone_curves`.
         full: Its unpruned model.
         axis: ``k`` or ``macs``.
         majority: Accuracy of always predicting the most frequent class, in percent.
@@ -65,7 +65,7 @@ def accuracy_curves(
     scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
     figure = go.Figure()
     for curve in curves:
-        points = with_start(curve, full).sort_values(axis, kind="stable").astype("float64")
+        points = with_start(curve).sort_values(axis, kind="stable").astype("float64")
         x = _plain(points[axis] / (scale if axis == "macs" else 1))
         if curve.shaded and points["low"].notna().all():
             figure.add_trace(_band(x, points, curve))
@@ -91,9 +91,10 @@ def accuracy_curves(
 
 def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str) -> go.Scatter:
     return go.Scatter(
-        x=x, y=_plain(points["top1"]), name=label, mode="lines+markers",
+        x=x, y=_plain(points["top1"]), name=label,
+        mode="markers" if curve.style.line == NO_LINE else "lines+markers",
         customdata=[[int(k)] for k in points["k"]],
-        line={"color": curve.style.colour, "width": 2, "dash": LINES[curve.style.line]},
+        line={"color": curve.style.colour, "width": 2, "dash": LINES.get(curve.style.line)},
         marker={"symbol": MARKERS[curve.style.marker], "size": 8},
         hovertemplate=f"{label}, %{{customdata[0]}} removed<br>top-1 %{{y:.1f}} %<extra></extra>",
     )  # fmt: skip

@@ -6,7 +6,7 @@ from sightline.report.page.blocks import Code, Column, Folded, Section, Table, T
 from sightline.report.page.numbers import NONE, fixed, interval
 from sightline.report.page.run_results import RunResults
 from sightline.report.page.run_sections import split_counts
-from sightline.report.tables.pruning import pruning_rows
+from sightline.report.tables.pruning import pruning_rows, reference_rows
 from sightline.run.provenance import versions
 
 
@@ -20,7 +20,7 @@ def facts(run: RunResults) -> list[tuple[str, str, str]]:
         found.append(("clips", fixed(clips.sum(), 0), told))
         found.append(("classes", fixed(counts["label"].nunique(), 0), ""))
     table = run.pruning()
-    full = None if table is None else next((row for row in pruning_rows(table) if row.mode == "none"), None)
+    full = None if table is None else next(iter(pruning_rows(table[reference_rows(table)])), None)
     if full is not None:
         found.append(("test top-1", f"{fixed(full.top1, 1)} %", f"95 %: {interval(full.top1_low, full.top1_high, 1)}"))
         found.append(("parameters", _large(full.params), ""))

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from sightline.report.figures.pruning import backbone_curves
+from sightline.report.figures.pruning_curves import backbone_curves
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table, Text, chart
 from sightline.report.page.charts import accuracy_curves
 from sightline.report.page.numbers import column, fixed, interval, signed
 from sightline.report.page.run_results import RunResults
-from sightline.report.tables.pruning import RELEVANCE_SCORES, plan_label, removed_units
+from sightline.report.tables.pruning import RELEVANCE_SCORES, reference_rows
+from sightline.report.tables.pruning_layout import plan_label, removed_units, timing_marks, timing_note
 
 TARGETS = ("plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets")
 
@@ -21,8 +22,9 @@ def pruning_section(run: RunResults) -> Section:
     section = Section(
         "pruning",
         "Pruned models",
-        "Smaller models made by removing layers or heads, without training again. ‘lowest’ removes the least relevant "
-        "units; ‘highest’ removes the most relevant ones, as a control: if relevance means something, it loses more.",
+        "Smaller models made by removing layers or heads, or by going on with fewer tokens, without training again. "
+        "‘lowest’ removes the least relevant units; ‘highest’ removes the most relevant ones, as a control: if "
+        "relevance means something, it loses more.",
     )
     frame = run.pruning()
     if frame is None or frame.empty:
@@ -70,6 +72,7 @@ def _table(frame: pd.DataFrame) -> Table:
     scores = {score for score in frame["score"] if score in RELEVANCE_SCORES}
     params, params_unit = _scaled(frame["params"])
     macs, macs_unit = _scaled(frame["macs"])
+    marks = timing_marks(frame)
     columns = {
         Column("plan"): [plan_label(row, len(scores) > 1) for row in frame.itertuples(index=False)],
         Column("removes"): ["" if mode == "none" else mode for mode in frame["mode"]],
@@ -84,17 +87,24 @@ def _table(frame: pd.DataFrame) -> Table:
         Column("change %", True, "of the parameters"): _changes(frame, "params_change_pct"),
         Column(f"multiply-adds ({macs_unit})", True): macs,
         Column("change %", True, "of the multiply-adds"): _changes(frame, "macs_change_pct"),
+        Column("tokens kept %", True, "of all tokens, mean over layers and clips"): [
+            fixed(value, 1) for value in frame["tokens_kept_pct"]
+        ],
         Column("ms per clip", True, "at batch 1"): [fixed(value, 1) for value in frame["latency_ms_b1"]],
         Column(_throughput(frame), True): [fixed(value, 1) for value in frame["clips_per_s"]],
+        Column("timed", False, "in which measurement"): [marks.get(run, "") for run in frame["timing_run"]],
         Column("folder in pruned/"): ["" if row.mode == "none" else row.plan_id for row in frame.itertuples()],
     }
+    shown = {"tokens kept %": frame["tokens_kept_pct"].notna().any(), "timed": bool(marks)}
+    columns = {column: cells for column, cells in columns.items() if shown.get(column.title, True)}
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
-    strong = frozenset(place for place, mode in enumerate(frame["mode"]) if mode == "none")
+    strong = frozenset(place for place, reference in enumerate(reference_rows(frame)) if reference)
     caption = (
         "Every tested model, on the test clips. Intervals (Wilson) assume that clips are independent, so where many "
         "clips show the same driver they are too narrow. Milliseconds and clips per second were measured on the "
         "machine that ran the command."
     )
+    caption = " ".join(part for part in (caption, timing_note(frame)) if part)
     return Table(list(columns), rows, caption, strong)
 
 
@@ -104,7 +114,8 @@ def _intervals(frame: pd.DataFrame) -> list[str]:
 
 def _changes(frame: pd.DataFrame, name: str) -> list[str]:
     """Write a column of changes; the unpruned model, which they are measured against, has none."""
-    return ["" if mode == "none" else signed(value, 1) for mode, value in zip(frame["mode"], frame[name], strict=True)]
+    pairs = zip(reference_rows(frame), frame[name], strict=True)
+    return ["" if reference else signed(value, 1) for reference, value in pairs]
 
 
 def _throughput(frame: pd.DataFrame) -> str:

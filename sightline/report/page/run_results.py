@@ -13,7 +13,7 @@ import yaml
 
 from sightline.export.reading import DESCRIPTION
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
-from sightline.report.tables.pruning import read_pruning_table
+from sightline.report.tables.pruning import read_pruning_table, reference_rows
 from sightline.run.folder import is_run_folder
 from sightline.run.paths import RunFolder
 from sightline.run.provenance import read_provenance
@@ -98,7 +98,7 @@ class RunResults:
     def predictions(self) -> pd.DataFrame | None:
         """Read the unpruned model's predictions on the test clips, as the table of tested models rests on."""
         table = self.pruning()
-        plans = [] if table is None else table.loc[table["mode"] == "none", "plan_id"].tolist()
+        plans = [] if table is None else table.loc[reference_rows(table), "plan_id"].tolist()
         path = self.paths.predictions(plans[0] if plans else "")
         return pd.read_csv(path) if path.is_file() else None
 

@@ -8,8 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-UNPRUNED = "none"
-"""The mode of the unpruned model in tables."""
+from sightline.report.tables.pruning import REDUCTION, reference_rows
 
 
 def read_outcomes(plan_ids: Iterable[str], folder: Path, class_of: Mapping[str, str]) -> pd.DataFrame:
@@ -58,7 +57,7 @@ def accuracy_by(outcomes: pd.DataFrame, models: pd.DataFrame, key: Literal["clas
 
     Args:
         outcomes: From `read_outcomes`; with a column ``run`` where there are several runs.
-        models: The table of tested models, likewise; one is unpruned in every run.
+        models: The table of tested models, likewise; one is the reference in every run.
         key: ``class``, or ``group`` for the subjects.
 
     Returns:
@@ -69,9 +68,9 @@ def accuracy_by(outcomes: pd.DataFrame, models: pd.DataFrame, key: Literal["clas
     grouped = outcomes.groupby([*run, "plan_id", key], sort=False)["correct"]
     found = grouped.agg(clips="count", top1="mean").reset_index()
     found["top1"] *= 100
-    unpruned = models.loc[models["mode"] == UNPRUNED, [*run, "plan_id"]]
+    unpruned = models.loc[reference_rows(models), [*run, "plan_id"]]
     base = found.merge(unpruned, on=[*run, "plan_id"])[[*run, key, "top1"]].rename(columns={"top1": "base"})
     found = found.merge(base, on=[*run, key], how="left", validate="m:1")
     found["change"] = found["top1"] - found.pop("base")
-    names = [*run, "backbone", "plan_id", "method", "score", "mode", "k", "seed"]
+    names = [*run, "backbone", "plan_id", "method", "score", "mode", "k", "seed", *REDUCTION]
     return models[names].merge(found, on=[*run, "plan_id"], how="inner", validate="1:m")

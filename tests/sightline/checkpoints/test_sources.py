@@ -119,7 +119,7 @@ def test_the_record_survives_checkpoint_and_export(tmp_path):
     module.on_load_checkpoint(content)
     assert module.backbone.record == RECORD
     folder, _ = exported(tmp_path)
-    assert load_exported(folder).record == RECORD
+    assert load_exported(folder).backbone.record == RECORD
 
 
 def test_files_from_before_these_facts_were_kept_still_load(tmp_path):
@@ -135,7 +135,7 @@ def test_files_from_before_these_facts_were_kept_still_load(tmp_path):
     for key in ("source_frames", "source_stride", "source_classes"):
         del description[key]
     (folder / "model.json").write_text(json.dumps(description))
-    assert load_exported(folder).record == unknown
+    assert load_exported(folder).backbone.record == unknown
 
 
 # torchvision's download ----------------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ import torch
 from sightline.checkpoints.files import CheckpointError
 from sightline.checkpoints.trained import (
     build_structure,
+    built_as,
     describe_misfit,
     load_trained,
+    model_of,
     structure_of,
     trained_checkpoint,
 )
@@ -74,6 +76,19 @@ def test_what_was_saved_otherwise_is_refused(saved):
         torch.save({**content, **changes}, path)
         with pytest.raises(ValueError, match=message):
             load_trained(path)
+
+
+def test_a_model_that_runs_with_fewer_tokens_is_not_taken_for_one_that_runs_with_all(saved):
+    path, content, backbone = saved
+    tokens = {"name": "random", "options": {"kept": 0.5}}
+    reduced = {**content, "hyper_parameters": {**STRUCTURE, "tokens": tokens}, "config": built_as(backbone, tokens)}
+    torch.save(reduced, path)
+    with pytest.raises(CheckpointError, match=r"runs with tokens .*random.*\. Pass one that runs with all"):
+        load_trained(path)
+    assert model_of(reduced, path).depth == 4  # for whoever passes the tokens on
+    torch.save({**reduced, "hyper_parameters": STRUCTURE}, path)  # as a version reads it that knows no tokens
+    with pytest.raises(ValueError, match=r"was built as .* with tokens"):
+        load_trained(path)
 
 
 def test_older_checkpoints_need_not_say_everything():

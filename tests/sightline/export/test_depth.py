@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from sightline.backbones import build_backbone
-from sightline.export.depth import layers_to_skip, relevance_ranking
+from sightline.export.depth import layers_to_skip
 from sightline.export.reading import ExportError, load_exported
 from sightline.export.writing import export_model
 from sightline.pruning import one_shot_plans, unpruned_plan
+from sightline.pruning.selection import relevance_ranking
 from tests.conftest import TINY_SWIN, randomise
 
 FEW = {
@@ -33,13 +34,13 @@ def test_logits_are_those_of_the_pruned_export(name, tmp_path):
     scores = pd.Series({info.index: float((backbone.depth - info.index) // 2 * 2) for info in backbone.layers})
     ranking = relevance_ranking(scores, backbone.layers)
     full = export(backbone, tmp_path / "full", name, unpruned_plan(), ranking=ranking)
-    served = load_exported(full)
+    served = load_exported(full).backbone
     spec = served.input_spec
     clips = torch.randint(256, (2, 3, spec.frames, spec.height, spec.width), dtype=torch.uint8)
     count = len(ranking)
     with torch.no_grad():
         for plan in one_shot_plans(scores, backbone.layers, [1, count], ["lowest"]):
-            pruned = load_exported(export(backbone, tmp_path / plan.plan_id, name, plan))
+            pruned = load_exported(export(backbone, tmp_path / plan.plan_id, name, plan)).backbone
             skip = layers_to_skip(full, plan.k)
             assert skip == plan.removed_layers
             assert torch.equal(served(clips, skip=skip), pruned(clips))

@@ -53,7 +53,7 @@ def video(tmp_path_factory):
 def by_hand(model, path, start=None, end=None):
     clip = load_clip(Clip("x", str(path), 0, "", start=start, end=end), ClipSettings(**SAMPLING))
     with torch.no_grad():
-        return load_exported(model.folder)(clip[None]).double().softmax(-1)[0]
+        return load_exported(model.folder).backbone(clip[None]).double().softmax(-1)[0]
 
 
 def check(found: Prediction, expected: torch.Tensor) -> None:

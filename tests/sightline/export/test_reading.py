@@ -63,7 +63,7 @@ def test_weights_of_another_model_are_refused(exported):
         load_exported(exported)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 2}', '{"format_version": null}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 3}', '{"format_version": null}'])
 def test_other_formats_are_refused(text, exported):
     (exported / "model.json").write_text(text)
     with pytest.raises(ExportError, match=r"not whole JSON|has format version"):
@@ -101,4 +101,4 @@ def test_damaged_descriptions_are_refused(changes, exported):
 
 def test_checkpoint_is_not_needed_to_load(exported):
     (exported / "model.ckpt").unlink()
-    assert load_exported(exported).depth == 6
+    assert load_exported(exported).backbone.depth == 6

@@ -22,7 +22,7 @@ from tests.sightline.export.models import NAME, OPTIONS, PLANS, RECORD, clips, e
 def test_the_same_model_comes_back(plan, tmp_path):
     backbone = make(plan)
     folder = export(backbone, tmp_path / plan.plan_id, plan)
-    loaded = load_exported(folder)
+    loaded = load_exported(folder).backbone
     assert torch.equal(logits(loaded), logits(backbone))
     assert loaded.layers == backbone.layers
     assert loaded.record == RECORD
@@ -36,7 +36,7 @@ def test_the_same_model_comes_back(plan, tmp_path):
 def test_precision_survives(dtype, place):
     plan = PLANS["layers"]
     backbone = make(plan).to(dtype)
-    loaded = load_exported(export(backbone, place, plan))
+    loaded = load_exported(export(backbone, place, plan)).backbone
     assert next(loaded.parameters()).dtype == dtype
     assert torch.equal(logits(loaded), logits(backbone))
 
@@ -221,7 +221,7 @@ def test_earlier_export_is_replaced(exported):
     (exported / "model.onnx").write_text("made from the earlier weights")
     newer = make(PLANS["layers"], seed=9)
     export(newer, exported, PLANS["layers"])
-    assert torch.equal(logits(load_exported(exported)), logits(newer))
+    assert torch.equal(logits(load_exported(exported).backbone), logits(newer))
     assert sorted(contents(exported)) == ["model.ckpt", "model.json", "model.safetensors"]
     assert list(exported.parent.iterdir()) == [exported]
 

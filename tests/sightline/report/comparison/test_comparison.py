@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,57 @@ def test_only_runs_that_have_both_are_compared(tmp_path):
     found = of(difference_table(runs), other_method="last")
     assert (found["difference"], found["difference_by_run"], found["runs"]) == (25.0, "+25.0", 1)
     assert of(accuracy_table(runs), method="last")["change"] == -50.0
+
+
+def tokens(removed: tuple[int, ...], correct: list[int], **more) -> tuple:
+    """The model without these layers, and with fewer tokens."""
+    names = ("relevance", "r", "lowest") if removed else ("tokens", "none", "reduced")
+    plan_id = "-".join([*names, f"k{len(removed)}", "random"])
+    made, _ = row(*names, removed, correct, tokens="random", tokens_kept_pct=50.0, **more)
+    return dataclasses.replace(made, plan_id=plan_id), correct
+
+
+@pytest.fixture
+def with_tokens(tmp_path) -> str:
+    tested = [
+        full([1, 1, 1, 1]),
+        row("relevance", "r", "lowest", (1, 2), [1, 1, 0, 1]),
+        row("relevance", "r", "highest", (0, 3), [1, 0, 0, 0]),
+        tokens((), [1, 1, 1, 0]),
+        tokens((1, 2), [0, 1, 0, 0]),
+    ]
+    return str(write_run(tmp_path / "run", tested))
+
+
+def test_models_with_fewer_tokens_are_ways_of_their_own(with_tokens, tmp_path):
+    runs = read_runs([with_tokens])
+    table = accuracy_table(runs)
+    assert table[["k", "tokens", "top1"]].values.tolist() == [
+        [0, "", 100.0], [2, "", 75.0], [2, "", 25.0], [0, "random", 75.0], [2, "random", 25.0],
+    ]  # fmt: skip
+    assert of(table, tokens="random", k=0)["change"] == -25.0
+    assert of(table, tokens="random", k=2)["change"] == -75.0  # against the model with all layers and all tokens
+    methods = method_table(table)
+    assert list(methods.columns[2::2]) == ["unpruned", "relevance lowest", "relevance highest"]
+    assert methods["relevance lowest"].tolist()[1] == 75.0
+    assert removed_layers_table(runs.models)["removed_by_run"].tolist() == ["1 2", "0 3"]
+    differences = difference_table(runs)
+    assert differences[["other_mode", "difference"]].values.tolist() == [["highest", 50.0]]
+    compare_runs([with_tokens], str(tmp_path / "out"))
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| swin | relevance r + tokens random | lowest | 2 | 25.0 |" in text
+    assert "| swin | tokens random | reduced | 0 | 75.0 |" in text
+    classes = pd.read_csv(tmp_path / "out" / "by_class.csv", keep_default_na=False)
+    assert classes.query("tokens == 'random' and k == 0 and `class` == 'b'")["change"].astype(float).tolist() == [-50.0]
+
+
+def test_speed_of_another_measurement_is_not_set_against_the_unpruned_model_s(tmp_path):
+    tested = [
+        row("relevance", "r", "none", (), [1, 1, 1, 1], clips_per_s=5.0, timing_run="today"),
+        row("relevance", "r", "lowest", (1,), [1, 1, 0, 1], timing_run="today"),
+        row("relevance", "r", "lowest", (1, 2), [1, 1, 0, 1], timing_run="yesterday"),
+        row("relevance", "r", "lowest", (1, 2, 3), [1, 1, 0, 1]),
+    ]
+    table = accuracy_table(read_runs([write_run(tmp_path / "run", tested)])).set_index("k")
+    assert table.loc[[0, 1], "speedup"].tolist() == [1.0, 2.0]
+    assert table.loc[[2, 3], "speedup"].isna().all()

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from sightline.report.figures.pruning import accuracy_against_cost, accuracy_against_depth
+from sightline.report.figures.pruning_curves import MODE_COLOURS
 from sightline.report.tables.pruning import PruningRow, read_pruning_table, write_pruning_table
 from sightline.types import Unit
 
@@ -180,3 +181,48 @@ def test_runs_are_averaged_also_where_nothing_is_removed(frame_of):
     (shade,) = axes.collections
     outline = {tuple(point) for point in shade.get_paths()[0].vertices}
     assert outline == {(0, 80), (0, 90), (2, 78), (2, 84)}
+
+
+def reduced(k: int, top1: float, tokens: str = "random", macs: int = 15) -> PruningRow:
+    mode, named = ("lowest", {}) if k else ("reduced", {"method": "tokens", "score": "none"})
+    return model(mode, k, top1, tokens=tokens, plan_id=f"{mode}-{k}-{tokens}", macs=macs * 10**9, **named)
+
+
+def test_layers_with_fewer_tokens_are_a_curve_that_starts_at_these_tokens_alone(frame_of):
+    frame = frame_of(
+        [*ROWS, reduced(0, 60, "random_kept0.3"), reduced(0, 77), reduced(2, 72, macs=12), reduced(4, 65, macs=9)]
+    )
+    depth, cost = accuracy_against_depth(frame), accuracy_against_cost(frame)
+    name = "lowest, tokens random"
+    np.testing.assert_allclose(curves(depth.axes[0])[name], [[0, 77], [2, 72], [4, 65]])
+    np.testing.assert_allclose(curves(depth.axes[0])["lowest"], [[0, 80], [2, 78], [4, 76]])
+    np.testing.assert_allclose(curves(cost.axes[0])[name], [[9, 65], [12, 72], [15, 77]])
+    assert legend(cost)[:4] == ["lowest", "highest", "tokens random_kept0.3", name]  # the start is no way of its own
+    lines = [next(line for line in figure.axes[0].lines if line.get_label() == name) for figure in (depth, cost)]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 1
+    without = accuracy_against_depth(frame_of([*ROWS, reduced(2, 72, macs=12)]))
+    np.testing.assert_allclose(curves(without.axes[0])[name], [[2, 72]])
+
+
+def test_tokens_alone_are_points_over_cost_and_nothing_over_depth(frame_of):
+    frame = frame_of([reduced(0, 77), reduced(0, 70, "random_kept0.3", 8), *ROWS])
+    cost = accuracy_against_cost(frame)
+    lines = {line.get_label(): line for line in cost.axes[0].lines}
+    for name, point in (("tokens random", [15, 77]), ("tokens random_kept0.3", [8, 70])):
+        np.testing.assert_allclose(lines[name].get_xydata(), [point])
+        assert lines[name].get_linestyle() == "None"
+    assert lines["tokens random"].get_color() != lines["tokens random_kept0.3"].get_color()
+    colours = {label: line.get_color() for label, line in lines.items()}
+    assert colours["lowest"] == MODE_COLOURS["lowest"]  # whatever stands before it in the table
+    assert legend(accuracy_against_depth(frame))[:2] == ["lowest", "highest"]
+    alone = accuracy_against_cost(frame_of([ROWS[0], reduced(0, 77)]))
+    assert legend(alone) == ["tokens random", "unpruned"]
+    with pytest.raises(ValueError, match="model with removed layers"):
+        accuracy_against_depth(frame_of([ROWS[0], reduced(0, 77)]))
+
+
+def test_another_runtime_s_whole_model_is_no_reference(frame_of):
+    elsewhere = [dataclasses.replace(row, runtime="onnx", plan_id=f"{row.plan_id}o", top1=60.0) for row in ROWS[:2]]
+    (axes,) = accuracy_against_depth(frame_of([*ROWS, *elsewhere])).axes
+    assert {*curves(axes)["unpruned"][:, 1]} == {80}
+    np.testing.assert_allclose(curves(axes)["lowest, onnx"], [[0, 60], [2, 60]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ import yaml
 from sightline.report.figures import style
 from sightline.report.page import run_results
 from sightline.report.page.html import THEME, write_report
+from sightline.report.tables.pruning import pruning_rows, read_pruning_table, write_pruning_table
 from tests.sightline.report.comparison.example_runs import make_run
 
 HOSTILE = "<script>alert(\"1\")</script><img src=x onerror='alert(2)'>{{ 7 * 7 }}&lt;b&gt;${x}</style>"
@@ -99,6 +101,23 @@ def test_figures_hold_the_tables_numbers(page):
     assert lines["unpruned"][1] == [80, 80]
     assert lines["majority class"][1] == [40, 40]
     assert next(trace for trace in depth["data"] if trace.get("name") == "highest")["x"] == [0, 1]
+
+
+def test_tokens_and_several_measurements_of_time_are_shown(run, tmp_path, page):
+    for heading in ("tokens kept %", "timed"):
+        assert heading not in page.text
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    path = copy / "tables" / "pruning.csv"
+    rows = pruning_rows(read_pruning_table(path))
+    fewer = dataclasses.replace(
+        rows[1], plan_id="tokens", method="tokens", score="none", mode="reduced", k=0, removed_layers=(),
+        tokens="random_kept0.3", tokens_kept_pct=31.4, timing_run="today",
+    )  # fmt: skip
+    write_pruning_table([*rows, fewer], path)
+    shown = Page(write_report(copy))
+    for part in ("tokens random_kept0.3", "tokens kept %", "31.4", "reduced", "[1] by an earlier version, [2] today"):
+        assert part in shown.text, part
 
 
 def test_the_page_needs_nothing_from_outside(page, run):

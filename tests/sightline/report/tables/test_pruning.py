@@ -8,15 +8,16 @@ import sys
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
+from sightline.pruning.plan import FORMATS
 from sightline.report.tables.pruning import (
     COLUMNS,
+    FORMAT,
     PruningRow,
+    layers_and_heads_alone,
     pruning_rows,
-    pruning_table_markdown,
     read_pruning_table,
-    render_pruning_table,
+    reference_rows,
     write_pruning_table,
 )
 from sightline.types import Unit
@@ -35,12 +36,22 @@ HEADS = PruningRow(
     backbone="timesformer_b", plan_id="one_shot-jsd-random-k2-seed7", method="one_shot", score="jsd", mode="random",
     k=2, seed=7, removed_heads=(Unit(0, "temporal", 11), Unit(3, "spatial", 1)),
 )  # fmt: skip
+TOKENS = PruningRow(
+    backbone="video_swin_s", plan_id="tokens-none-reduced-k0-random", method="tokens", score="none", mode="reduced",
+    top1=82.0, macs=50_000_000_000, macs_change_pct=-39.8, tokens="random", tokens_kept_pct=50.0, clips_per_s=70.5,
+    batch=8, timing_run="today",
+)  # fmt: skip
+BOTH = dataclasses.replace(
+    LAYERS, plan_id=f"{LAYERS.plan_id}-random-int8", tokens="random", tokens_kept_pct=50.0, format="int8",
+    runtime="onnx",
+)  # fmt: skip
 
 
 def test_columns_are_the_design_s():
     design = """
         backbone, plan_id, method, score, mode, k, seed, removed_layers, removed_heads, top1, top1_low, top1_high,
-        mean_class_acc, params, params_change_pct, macs, macs_change_pct, latency_ms_b1, clips_per_s, batch
+        mean_class_acc, params, params_change_pct, macs, macs_change_pct, latency_ms_b1, clips_per_s, batch, tokens,
+        tokens_kept_pct, format, runtime, timing_run
     """
     assert ", ".join(COLUMNS) == " ".join(design.split())
 
@@ -51,14 +62,16 @@ def test_file_is_as_the_design_says(tmp_path):
     assert header == ",".join(COLUMNS)
     assert full == (
         "video_swin_s,unpruned,,,none,0,,,,83.33333333333333,80.1,86.2,80.0,49500000,0.0,83100000000,0.0,20.5,51.2,8"
+        ",,,fp32,pytorch,"
     )
     assert heads == (
-        "timesformer_b,one_shot-jsd-random-k2-seed7,one_shot,jsd,random,2,7,,0:temporal:11 3:spatial:1,,,,,,,,,,,"
+        "timesformer_b,one_shot-jsd-random-k2-seed7,one_shot,jsd,random,2,7,,0:temporal:11 3:spatial:1"
+        ",,,,,,,,,,,,,,fp32,pytorch,"
     )
 
 
 def test_round_trip_with_empty_fields(tmp_path):
-    rows = [FULL, LAYERS, HEADS]
+    rows = [FULL, LAYERS, HEADS, TOKENS, BOTH]
     write_pruning_table(rows, tmp_path / "pruning.csv")
     frame = read_pruning_table(tmp_path / "pruning.csv")
     assert pruning_rows(frame) == rows
@@ -66,8 +79,8 @@ def test_round_trip_with_empty_fields(tmp_path):
     types = frame.dtypes.astype(str)
     assert (types[["seed", "params", "macs", "batch"]] == "Int64").all()
     assert (types["k"], types["top1"], types["clips_per_s"]) == ("int64", "float64", "float64")
-    assert frame["removed_layers"].to_list() == ["", "3 4 5 20", ""]
-    assert frame["score"].to_list() == ["", "r", "jsd"]
+    assert frame["removed_layers"].to_list() == ["", "3 4 5 20", "", "", "3 4 5 20"]
+    assert frame["score"].to_list() == ["", "r", "jsd", "none", "r"]
     assert pd.isna(frame["top1"][2])
 
 
@@ -103,68 +116,53 @@ def test_another_table_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"mode": "none", "k": 1}, {"mode": "lowest", "k": 0}, {"mode": "none", "k": 0, "removed_layers": (1,)}],
+    [
+        {"mode": "none", "k": 1},
+        {"mode": "lowest", "k": 0},
+        {"mode": "none", "k": 0, "removed_layers": (1,)},
+        {"mode": "none", "tokens": "random"},
+        {"mode": "none", "format": "int8"},
+        {"mode": "reduced", "tokens": "random", "removed_layers": (1,)},
+    ],
 )
 def test_contradictory_rows_are_refused(fields):
     with pytest.raises(ValueError, match="unpruned model has mode 'none'"):
         PruningRow(backbone="b", plan_id="p", **fields)
 
 
-def test_accuracies_are_in_percent():
-    with pytest.raises(ValueError, match="top1 is in percent"):
-        PruningRow(backbone="b", plan_id="p", top1=101.0)
+@pytest.mark.parametrize("name", ["top1", "tokens_kept_pct"])
+def test_shares_are_in_percent(name):
+    with pytest.raises(ValueError, match=f"{name} is in percent"):
+        PruningRow(backbone="b", plan_id="p", **{name: 101.0})
 
 
-def rendered(frame: pd.DataFrame, width: int) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render_pruning_table(frame))
-    return console.export_text()
+def test_a_table_of_an_older_version_is_read_as_all_tokens_fp32_and_pytorch(tmp_path):
+    write_pruning_table([FULL, HEADS], tmp_path / "new.csv")
+    new = pd.read_csv(tmp_path / "new.csv", dtype=str, keep_default_na=False)
+    new[list(COLUMNS[: COLUMNS.index("tokens")])].to_csv(tmp_path / "old.csv", index=False)
+    old = read_pruning_table(tmp_path / "old.csv")
+    pd.testing.assert_frame_equal(old, read_pruning_table(tmp_path / "new.csv"))
+    assert pruning_rows(old) == [FULL, HEADS]
+    new.assign(format="", runtime="").to_csv(tmp_path / "empty.csv", index=False)
+    assert pruning_rows(read_pruning_table(tmp_path / "empty.csv")) == [FULL, HEADS]
 
 
-def test_terminal_table_fits_and_is_complete(tmp_path):
-    write_pruning_table([FULL, LAYERS], tmp_path / "pruning.csv")
-    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 100)
-    assert "…" not in text
-    assert max(len(line) for line in text.splitlines()) <= 100
-    assert "video_swin_s" in text.splitlines()[0]
-    lowest = next(line for line in text.splitlines() if "lowest" in line)
-    for cell in ("one_shot", "4", "3-5 20", "81.0 (77.6-84.0)", "43.0 M (-13.1 %)", "72.0 G (-13.4 %)"):
-        assert cell in lowest
-    assert "unpruned" in text
+def test_the_reference_format_is_that_of_plans():
+    assert FORMATS[0] == FORMAT
 
 
-def test_terminal_table_names_several_backbones_and_counts_heads(tmp_path):
-    write_pruning_table([FULL, LAYERS, HEADS], tmp_path / "pruning.csv")
-    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 110)
-    assert "…" not in text
-    for part in ("video_swin_s", "timesformer_b", "2 heads", "one_shot jsd #7"):
-        assert part in text
-
-
-def test_markdown_has_a_line_per_model(tmp_path):
-    write_pruning_table([FULL, LAYERS, HEADS], tmp_path / "pruning.csv")
-    lines = pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv")).splitlines()
-    assert len(lines) == 5
-    assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].endswith("| 20.5 | 51.2 (8) |")
-    assert "| 3-5 20 | 81.0 (77.6-84.0) |" in lines[3]
+def test_the_reference_has_all_tokens_fp32_and_pytorch(tmp_path):
+    elsewhere = dataclasses.replace(FULL, runtime="onnx")
+    write_pruning_table([TOKENS, elsewhere, FULL, LAYERS, BOTH], tmp_path / "pruning.csv")
+    frame = read_pruning_table(tmp_path / "pruning.csv")
+    assert reference_rows(frame).tolist() == [False, False, True, False, False]
+    assert layers_and_heads_alone(frame).tolist() == [False, False, True, True, False]
 
 
 def test_the_room_needs_neither_torch_nor_lightning_nor_wandb():
     code = (
-        "import sys, sightline.report.figures.boxplots, sightline.report.tables.pruning, "
+        "import sys, sightline.report.figures.boxplots, sightline.report.tables.pruning_layout, "
         "sightline.report.figures.pruning, sightline.report.figures.confusion; "
         "print(sorted({'torch', 'lightning', 'wandb'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_a_baseline_s_own_score_is_no_second_score(tmp_path):
-    baseline = dataclasses.replace(LAYERS, plan_id="b", method="block_influence", score="cosine")
-    write_pruning_table([FULL, LAYERS, baseline], tmp_path / "pruning.csv")
-    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 100)
-    assert text.splitlines()[0].rstrip().endswith("video_swin_s, score r")
-    assert "block_influence" in text
-    assert "cosine" not in text
-    assert "…" not in text
-    assert "block_influence cosine" in pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv"))

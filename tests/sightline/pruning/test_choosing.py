@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from callbacks.pruning_plans import PlanChooser, PruningRequest
 from sightline.backbones.fingerprint import weights_sha256
-from sightline.export.counting import count_cost
-from sightline.pruning.targets import Targets
+from sightline.pruning.choosing import PlanChooser
+from sightline.pruning.request import PruningRequest
+from sightline.pruning.scored_model import ScoredModel
 from sightline.relevance.racing import Race
 from sightline.relevance.table import read_manifest
 from sightline.run.atomic import write_json
-from sightline.run.paths import RunFolder
-from sightline.run.ranks import Ranks
+from sightline.tokens import TokenReduction
 from sightline.types import Unit
 from tests.sightline.relevance.tables import score_table
 
 MEANS = np.array([0.3, 0.1, 0.1 + 1e-9, 0.6])
 
 
-def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None) -> SimpleNamespace:
-    """A run's folder with these scores of the backbone's four layers."""
+def model_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None, clips=None) -> ScoredModel:
+    """A run's folder with these scores of the backbone's four layers, and perhaps three clips, all in one batch."""
     folder = tmp_path / "relevance" / "train"
     folder.mkdir(parents=True)
     score_table(values).to_parquet(folder / "layers.parquet")
@@ -37,40 +35,30 @@ def context_of(tmp_path, backbone, values: np.ndarray, race: dict | None = None)
     if race is not None:
         entry["race"] = race
     write_json(folder / "manifest.json", {"tables": {"layers": entry}})
-    return SimpleNamespace(
-        run=RunFolder(tmp_path), relevance_folder=folder, split="train", backbone=backbone, checkpoint="best.ckpt",
-        ranks=Ranks(),
-        module=SimpleNamespace(hparams={"removed_layers": [], "removed_heads": []}),
-        data=SimpleNamespace(data_hash=lambda split: "d"), loggers=[],
-    )  # fmt: skip
+    names = list("abc")
+    batch = {"clip": clips, "label": torch.tensor([0, 1, 2]), "sample_id": names, "group": ["g"] * 3, "unreadable": []}
+    return ScoredModel(backbone, "best.ckpt", "train", folder, names, lambda places: [batch], "d")
 
 
-def plans_of(context, **wishes):
-    return [choice.plan for choice in PlanChooser(context, PruningRequest(**wishes)).choose()]
-
-
-def give_clips(context, clips):
-    """Let the context yield three clips, all in one batch."""
-    context.data.clips = lambda split: [SimpleNamespace(sample_id=name) for name in "abc"]
-    batch = {"clip": clips, "label": torch.tensor([0, 1, 2]), "sample_id": ["a", "b", "c"], "group": ["g"] * 3}
-    context.batches = lambda split, places, size: [{**batch, "unreadable": []}]
+def plans_of(model, **request):
+    return [choice.plan for choice in PlanChooser(model, PruningRequest(**request)).choose()]
 
 
 def test_a_gap_below_the_noise_floor_is_warned_of(tmp_path, tiny_swin, caplog):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     with caplog.at_level(logging.WARNING):
-        plans = plans_of(context, depths=[1, 2])
+        plans = plans_of(model, depths=[1, 2])
     assert [plan.removed_layers for plan in plans] == [(1,), (1, 2), (3,), (0, 3)]
     (record,) = caplog.records
     assert "The 1 lowest: layer 1 is cut and layer 2 kept for a gap of 1e-09" in record.getMessage()
 
 
 def test_further_scores_have_plans_of_their_own(tmp_path, tiny_swin):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
-    path = context.relevance_folder / "layers.parquet"
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    path = model.folder / "layers.parquet"
     table = pd.read_parquet(path)
     table.assign(jsd=1 - table["r"]).to_parquet(path)
-    plans = {plan.plan_id: plan.removed_layers for plan in plans_of(context, depths=[1], scores=["jsd", "r"])}
+    plans = {plan.plan_id: plan.removed_layers for plan in plans_of(model, depths=[1], scores=["jsd", "r"])}
     assert plans == {
         "relevance-r-lowest-k1": (1,), "relevance-r-highest-k1": (3,),
         "relevance-jsd-lowest-k1": (3,), "relevance-jsd-highest-k1": (1,),
@@ -84,19 +72,18 @@ def test_a_race_prunes_what_it_decided_and_nothing_else(tmp_path, tiny_swin):
     assert race.n.tolist() == [100] * 4
     values[:, 100:] = np.nan
     values[3, :100] = 0.0  # so that only the race knows that layer 3 is the highest
-    context = context_of(tmp_path, tiny_swin, values, race.record([Unit(i) for i in range(4)], "r"))
-    plans = plans_of(context, depths=[1])
+    model = model_of(tmp_path, tiny_swin, values, race.record([Unit(i) for i in range(4)], "r"))
+    plans = plans_of(model, depths=[1])
     assert [plan.removed_layers for plan in plans] == [(1,), (3,)]
     with pytest.raises(ValueError, match="decided the sets highest 1, lowest 1, not lowest 2"):
-        plans_of(context, depths=[1, 2])
+        plans_of(model, depths=[1, 2])
 
 
 def test_baselines_are_plans_beside_relevance(tmp_path, tiny_swin, tiny_clips):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
-    give_clips(context, tiny_clips)
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1), clips=tiny_clips)
     methods = ["relevance", "last", "random", "block_influence", "gradient"]
-    wishes = PruningRequest(depths=[2], modes=["lowest"], methods=methods, random_seeds=[4, 0])
-    choices = {choice.plan.plan_id: choice for choice in PlanChooser(context, wishes).choose()}
+    request = PruningRequest(depths=[2], modes=["lowest"], methods=methods, random_seeds=[4, 0])
+    choices = {choice.plan.plan_id: choice for choice in PlanChooser(model, request).choose()}
     assert list(choices) == [
         "relevance-r-lowest-k2", "last-from_end-lowest-k2", "random-draw-lowest-k2-seed4",
         "random-draw-lowest-k2-seed0", "block_influence-cosine-lowest-k2", "gradient-taylor-lowest-k2",
@@ -112,16 +99,15 @@ def test_baselines_are_plans_beside_relevance(tmp_path, tiny_swin, tiny_clips):
 
 
 def test_a_depth_beyond_the_model_is_refused_for_every_method(tmp_path, tiny_swin):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     with pytest.raises(ValueError, match="Cannot remove 5 layers: 4 of 4"):
-        plans_of(context, depths=[5], methods=["last"])
+        plans_of(model, depths=[5], methods=["last"])
 
 
 def test_greedy_starts_from_the_table_and_goes_on_with_the_smaller_model(tmp_path, tiny_swin, tiny_clips):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
-    give_clips(context, tiny_clips)
-    wishes = PruningRequest(depths=[1, 3], modes=["lowest", "highest"], methods=["greedy"])
-    choices = PlanChooser(context, wishes).choose()
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1), clips=tiny_clips)
+    request = PruningRequest(depths=[1, 3], modes=["lowest", "highest"], methods=["greedy"])
+    choices = PlanChooser(model, request).choose()
     assert [choice.plan.plan_id for choice in choices] == [
         "greedy-r-lowest-k1", "greedy-r-lowest-k3", "greedy-r-highest-k1", "greedy-r-highest-k3",
     ]  # fmt: skip
@@ -136,45 +122,9 @@ def test_greedy_starts_from_the_table_and_goes_on_with_the_smaller_model(tmp_pat
         assert order[1] == (means.idxmin() if deep.plan.mode == "lowest" else means.idxmax())
 
 
-def test_a_target_is_met_at_the_deepest_depth_within_it(tmp_path, tiny_swin, tiny_clips):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
-    give_clips(context, tiny_clips)
-    context.folder = tmp_path
-    full = tiny_swin(tiny_clips).argmax(1)
-    batch = next(iter(context.batches("val", [], None)))
-    batch["label"] = full.clone()  # so that the full model is right everywhere
-    context.batches = lambda split, places, size: [batch]
-    drops = []
-    for removed in ((1,), (1, 2), (0, 1, 2), (0, 1, 2, 3)):
-        drops.append(100 * (tiny_swin(tiny_clips, skip=removed).argmax(1) != full).double().mean().item())
-    limit = sorted(drops)[1]
-    deepest = max(k for k, drop in enumerate(drops, 1) if drop <= limit + 1e-9)
-    chooser = PlanChooser(context, PruningRequest(depths=[], targets=Targets(max_drop=limit + 1e-9)))
-    (choice,) = chooser.choose()
-    assert (choice.plan.k, choice.plan.mode, chooser.unmet) == (deepest, "lowest", None)
-    table = pd.read_csv(tmp_path / "tables/targets.csv")
-    assert table["k"].tolist() == list(range(4, deepest - 1, -1))
-    assert table["val_top1_drop"].tolist() == pytest.approx(drops[deepest - 1 :][::-1])
-    assert table["meets"].tolist() == [False] * (4 - deepest) + [True]
-    predictions = pd.read_csv(tmp_path / f"tables/predictions/val/relevance-r-lowest-k{deepest}.csv")
-    assert len(predictions) == 3
-
-
-def test_a_target_that_nothing_meets_is_told_with_the_nearest(tmp_path, tiny_swin):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
-    context.folder = tmp_path
-    chooser = PlanChooser(context, PruningRequest(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=1e-9)))
-    assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
-    assert "the nearest is relevance-r-lowest-k4 with" in chooser.unmet
-    budget = count_cost(tiny_swin.without([1, 2])).macs / 1e9
-    chooser = PlanChooser(context, PruningRequest(depths=[2], modes=["lowest"], targets=Targets(max_gmacs=budget)))
-    assert [choice.plan.plan_id for choice in chooser.choose()] == ["relevance-r-lowest-k2"]
-    assert chooser.unmet is None
-
-
-def with_head_scores(context, means: dict[Unit, float]) -> None:
+def with_head_scores(model, means: dict[Unit, float]) -> None:
     """Add a table of heads in which every clip has a unit's mean."""
-    folder = context.relevance_folder
+    folder = model.folder
     rows = [(f"c{i}", u.layer, u.site, u.head, mean, mean, mean) for i in range(3) for u, mean in means.items()]
     columns = ["sample_id", "layer", "site", "head", "r", "jsd", "dprob"]
     pd.DataFrame(rows, columns=columns).to_parquet(folder / "heads.parquet")
@@ -184,11 +134,11 @@ def with_head_scores(context, means: dict[Unit, float]) -> None:
 
 
 def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
-    context = context_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     units = tiny_swin.units("heads")  # two each in layers 0 and 1, four each in layers 2 and 3
-    with_head_scores(context, {unit: 0.05 * place for place, unit in enumerate(units)})
-    wishes = PruningRequest(depths=[], methods=[], heads=[3, 0.25], heads_without_layers=[1])
-    choices = PlanChooser(context, wishes).choose()
+    with_head_scores(model, {unit: 0.05 * place for place, unit in enumerate(units)})
+    request = PruningRequest(depths=[], methods=[], heads=[3, 0.25], heads_without_layers=[1])
+    choices = PlanChooser(model, request).choose()
     plans = {choice.plan.plan_id: choice.plan for choice in choices}
     # A quarter of 12 heads is 3 again; without layer 1, which is the lowest, a quarter of 10 is 2 (rounded to even).
     assert list(plans) == [
@@ -202,16 +152,37 @@ def test_heads_go_alone_and_beside_layers(tmp_path, tiny_swin):
     assert choices[0].scores["0:attention:1"] == pytest.approx(0.05)
 
 
+SOME = TokenReduction.of("random", {"kept": 0.3})
+
+
+def test_tokens_alone_need_no_scores_and_go_with_the_lowest_layers(tmp_path, tiny_swin):
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    both = [SOME, TokenReduction.of("random")]
+    plans = plans_of(model, depths=[], methods=[], tokens=both, tokens_without_layers=[2])
+    assert {plan.plan_id: plan.removed_layers for plan in plans} == {
+        "tokens-none-reduced-k0-random_kept0.3": (), "tokens-none-reduced-k0-random": (),
+        "relevance-r-lowest-k2-random_kept0.3": (1, 2), "relevance-r-lowest-k2-random": (1, 2),
+    }  # fmt: skip
+    assert [plan.tokens for plan in plans[2:]] == both
+    (model.folder / "layers.parquet").unlink()
+    (choice,) = PlanChooser(model, PruningRequest(depths=[], methods=[], tokens=[SOME])).choose()
+    assert choice.ranking == {"weights_sha256": weights_sha256(tiny_swin)}
+
+
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("asked", "message"),
     [
         ({"depths": []}, "nothing to prune"),
         ({"heads": [12]}, "whole number from 1 to 11"),
         ({"heads": [1.5]}, "got 1.5"),
         ({"heads_without_layers": [1]}, "needs heads"),
         ({"heads": [1], "heads_without_layers": [5]}, "Cannot remove 5 layers"),
+        ({"tokens_without_layers": [1]}, "needs tokens"),
+        ({"tokens": [SOME], "tokens_without_layers": [5]}, "Cannot remove 5 layers"),
+        ({"tokens": [TokenReduction.of("random", {"layer": 9})]}, "has layers 0 to 3"),
+        ({"tokens": [SOME, TokenReduction.of("random", {"kept": 0.3 + 1e-9})]}, "Two token reductions are called"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(tiny_swin, wishes, message):
+def test_what_cannot_be_cut_is_refused(tiny_swin, asked, message):
     with pytest.raises(ValueError, match=message):
-        PruningRequest(**wishes).check(tiny_swin.layers)
+        PruningRequest(**asked).check(tiny_swin)

@@ -1,0 +1,1 @@
+"""The search over plans under limits; training and testing are passed in."""

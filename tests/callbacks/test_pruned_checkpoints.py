@@ -1,0 +1,215 @@
+"""Pruning with token reductions, on a tiny untrained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import sightline
+import train
+from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints
+from callbacks.analysis import COUNTED_CLIPS, Context
+from datamodules import SyntheticCabin
+from lightning_modules import VideoClassifier
+from sightline.export.counting import count_cost
+from sightline.export.reading import load_exported
+from sightline.pruning.targets import Targets
+from sightline.report.comparison.compare import compare_runs
+from sightline.report.page.html import write_report
+from sightline.report.tables.pruning import pruning_rows, read_pruning_table, reference_rows
+from sightline.run.ranks import Ranks
+from sightline.tokens import TokenReduction
+from tests.conftest import CABIN, TINY_SWIN, randomise
+
+HALF = {"name": "random", "options": {"kept": 0.5}}
+FEW = {"name": "random", "options": {"kept": 0.2, "layer": 2}}
+
+
+@pytest.fixture(scope="module")
+def pruned(cabin_root, tmp_path_factory) -> Context:
+    """A run's folder whose untrained model was pruned in layers and tokens."""
+    data = SyntheticCabin(root=str(cabin_root), **CABIN)
+    options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
+    names = data.class_names
+    module = VideoClassifier(2, names, backbone="video_swin_demo", frames=4, size=32, options=options)
+    folder = tmp_path_factory.mktemp("pruned") / "run"
+    folder.mkdir()
+    context = Context(folder, "train", module, randomise(module.backbone), "none", data, Ranks(), [])
+    init = {"backbone": "video_swin_demo", "options": options}
+    config = {
+        "data": {"class_path": "datamodules.SyntheticCabin", "init_args": {"root": str(cabin_root), **CABIN}},
+        "model": {"class_path": "lightning_modules.VideoClassifier", "init_args": init},
+        "trainer": {"accelerator": "cpu"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    data.split_table().to_csv(folder / "splits.csv", index=False)
+    LayerAblation().analyse(context)
+    PrunedCheckpoints(
+        depths=[1], modes=["lowest"], methods=["relevance"], tokens=[HALF, FEW], tokens_without_layers=[1],
+        latency_repeats=1, latency_batch=2,
+    ).analyse(context)  # fmt: skip
+    return context
+
+
+@pytest.fixture
+def copied(pruned, tmp_path) -> Context:
+    """The same in a folder that a test may change."""
+    shutil.copytree(pruned.folder, tmp_path / "run")
+    return dataclasses.replace(pruned, folder=tmp_path / "run")
+
+
+PLANS = [
+    "relevance-r-none-k0", "relevance-r-lowest-k1", "tokens-none-reduced-k0-random",
+    "tokens-none-reduced-k0-random_kept0.2_layer2", "relevance-r-lowest-k1-random",
+    "relevance-r-lowest-k1-random_kept0.2_layer2",
+]  # fmt: skip
+
+
+def test_tokens_run_alone_and_with_layers_removed(pruned):
+    table = read_pruning_table(pruned.folder / "tables" / "pruning.csv")
+    assert table["plan_id"].tolist() == PLANS
+    assert reference_rows(table).tolist() == [True, *[False] * 5]
+    rows = {row.plan_id: row for row in pruning_rows(table)}
+    full, half = rows["relevance-r-none-k0"], rows["tokens-none-reduced-k0-random"]
+    # The second of two stages begins dense; each has two layers.
+    assert (half.tokens, half.tokens_kept_pct, half.format) == ("random", 75.0, "fp32")
+    assert (half.params, half.params_change_pct) == (full.params, 0.0)
+    assert half.macs < full.macs
+    assert len({row.timing_run for row in rows.values()}) == 1
+    assert full.timing_run is not None
+    few = rows["tokens-none-reduced-k0-random_kept0.2_layer2"]
+    clips = pruned.some_clips("test", COUNTED_CLIPS)
+    model = load_exported(pruned.folder / "pruned" / few.plan_id)
+    assert few.macs == count_cost(model.backbone, model.reducer, clips).macs
+    assert few.tokens_kept_pct == pytest.approx(
+        100 * (3 + 7 / 32) / 4
+    )  # a fifth of 32 tokens, rounded up, enter layer 3
+    # What the table says of accuracy is what the exported file gives on the test clips.
+    loader = pruned.data.evaluation_loader(pruned.data.clips("test"), 4)
+    with torch.no_grad():
+        right = [
+            (model.backbone(batch["clip"], reducer=model.reducer).argmax(1) == batch["label"]).float()
+            for batch in loader
+        ]
+    assert few.top1 == pytest.approx(100 * torch.cat(right).mean().item(), abs=1e-4)
+    by_class = pd.read_csv(pruned.folder / "tables" / "pruning_by_class.csv", keep_default_na=False)
+    assert set(by_class["plan_id"]) == set(PLANS)
+
+
+def test_the_checkpoint_is_tested_with_its_tokens(pruned):
+    plan = "tokens-none-reduced-k0-random_kept0.2_layer2"
+    path = pruned.folder / "pruned" / plan / "model.ckpt"
+    module = VideoClassifier.load_from_checkpoint(path, weights_only=True).eval()
+    assert module.tokens.plain() == FEW
+    clips = pruned.some_clips("test", 2)
+    with torch.no_grad():
+        wanted = pruned.backbone(clips, reducer=module.tokens.build())
+        torch.testing.assert_close(module(clips), wanted, rtol=0, atol=1e-5)
+        assert (pruned.backbone(clips) - wanted).abs().max() > 1e-3
+    train.main(["test", "--run", str(pruned.folder), "--ckpt_path", str(path)])
+    tested = pd.read_csv(pruned.folder / "tables" / f"test-{plan}.csv").set_index("metric")["value"]
+    table = pd.read_csv(pruned.folder / "tables" / "pruning.csv").set_index("plan_id")
+    assert 100 * tested["test/top1"] == pytest.approx(table.loc[plan, "top1"], abs=1e-3)
+    loss = torch.nn.functional.cross_entropy
+    with torch.no_grad():
+        batches = list(pruned.data.evaluation_loader(pruned.data.clips("test"), 4))
+        logits = torch.cat([pruned.backbone(batch["clip"], reducer=module.tokens.build()) for batch in batches])
+    labels = torch.cat([batch["label"] for batch in batches])
+    assert tested["test/loss"] == pytest.approx(loss(logits, labels).item(), abs=1e-4)
+
+
+def test_a_loaded_export_classifies_with_its_tokens(pruned):
+    plan = "tokens-none-reduced-k0-random_kept0.2_layer2"
+    model = sightline.load(pruned.folder / "pruned" / plan, device="cpu")
+    clips = pruned.some_clips("test", 2)
+    with torch.no_grad():
+        wanted = pruned.backbone(clips, reducer=TokenReduction.from_plain(FEW).build()).double().softmax(-1)
+    torch.testing.assert_close(model.classify(clips), wanted, rtol=0, atol=1e-6)
+
+
+def test_report_and_comparison_tell_the_plans_apart(pruned, tmp_path):
+    page = write_report(pruned.folder).read_text(encoding="utf-8")
+    assert "relevance + tokens random_kept0.2_layer2" in page or "relevance r + tokens random_kept0.2_layer2" in page
+    compare_runs([str(pruned.folder)], str(tmp_path / "out"))
+    table = pd.read_csv(tmp_path / "out" / "accuracy.csv", keep_default_na=False)
+    assert table[["k", "tokens"]].values.tolist() == [
+        [0, ""], [1, ""], [0, "random"], [0, "random_kept0.2_layer2"], [1, "random"], [1, "random_kept0.2_layer2"],
+    ]  # fmt: skip
+    assert "tokens random" in (pruned.folder / "tables" / "pruning.md").read_text()
+
+
+def test_rows_of_an_earlier_pruning_stay_and_say_when_they_were_timed(copied):
+    path = copied.folder / "tables" / "pruning.csv"
+    before = read_pruning_table(path)
+    path.write_text(path.read_text().replace(before["timing_run"][0], "long ago"))
+    step = PrunedCheckpoints(tokens=[HALF], latency_repeats=1, latency_batch=2)
+    assert step.request.depths == []  # tokens alone were asked for
+    step.analyse(copied)
+    after = read_pruning_table(path)
+    assert after["plan_id"].tolist()[:2] == ["relevance-r-none-k0", "tokens-none-reduced-k0-random"]
+    assert set(after["plan_id"]) == set(PLANS)
+    assert (after["timing_run"] == "long ago").tolist() == [False, False, *[True] * 4]
+    assert "compare only those of one" in path.with_suffix(".md").read_text()
+
+
+def test_a_model_that_runs_with_tokens_is_neither_ablated_nor_pruned(pruned):
+    structure = dict(pruned.module.hparams)
+    module = VideoClassifier(**{key: structure[key] for key in structure if key != "tokens"}, tokens=HALF)
+    for step in (HeadAblation(), PrunedCheckpoints()):
+        step.check(pruned.module)
+        with pytest.raises(ValueError, match=f"{type(step).__name__} works on models that run with all tokens.*random"):
+            step.check(module)
+
+
+def test_targets_that_nothing_meets_are_told_after_the_rest_was_made(copied):
+    shutil.rmtree(copied.folder / "pruned")
+    targets = Targets(max_gmacs=1e-9)
+    step = PrunedCheckpoints(depths=[1], modes=["lowest"], targets=targets, latency_repeats=0)
+    with pytest.raises(ValueError, match=r"No depth meets the targets .* The other models are exported and tested"):
+        step.analyse(copied)
+    tried = pd.read_csv(copied.folder / "tables" / "targets.csv")
+    assert tried["k"].tolist() == [1, 2, 3, 4]
+    assert not tried["meets"].any()
+    table = read_pruning_table(copied.folder / "tables" / "pruning.csv")
+    assert table["plan_id"].tolist() == ["relevance-r-none-k0", "relevance-r-lowest-k1"]  # others have no export now
+    with pytest.raises(ValueError, match="No depth meets the targets"):
+        PrunedCheckpoints(targets=targets).analyse(copied)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokens": [{"name": "gone"}]}, "Unknown token reduction 'gone'"),
+        ({"tokens": [{"name": "random", "options": {"kept": 2.0}}]}, "above 0 and at most 1"),
+        ({"tokens": [HALF], "programs": ["torch_export"]}, "one after the other"),
+    ],
+)
+def test_impossible_tokens_are_refused_when_the_callback_is_made(options, message):
+    with pytest.raises(ValueError, match=message):
+        PrunedCheckpoints(**options)
+
+
+def test_tokens_alone_need_neither_scores_nor_layers(copied):
+    """As a configuration asks for it, on a checkpoint of the full model; there is no figure over depth then."""
+    config = yaml.safe_load((copied.folder / "config.yaml").read_text())
+    step = {"class_path": "callbacks.PrunedCheckpoints", "init_args": {"tokens": [HALF], "latency_repeats": 0}}
+    config["trainer"]["callbacks"] = [step]
+    (copied.folder / "config.yaml").write_text(yaml.safe_dump(config))
+    checkpoint = {"state_dict": {f"backbone.{key}": value for key, value in copied.backbone.state_dict().items()}}
+    checkpoint |= {"hyper_parameters": dict(copied.module.hparams), "pytorch-lightning_version": "2.6.0"}
+    torch.save(checkpoint, copied.folder / "full.ckpt")
+    for name in ("tables", "figures", "relevance", "pruned"):
+        shutil.rmtree(copied.folder / name)
+    train.main(["prune", "--run", str(copied.folder), "--ckpt_path", str(copied.folder / "full.ckpt")])
+    table = read_pruning_table(copied.folder / "tables" / "pruning.csv")
+    assert table["plan_id"].tolist() == ["relevance-r-none-k0", "tokens-none-reduced-k0-random"]
+    assert table["clips_per_s"].isna().all()
+    assert (table["timing_run"] == "").all()
+    assert {path.name for path in (copied.folder / "figures").iterdir()} == {
+        "accuracy_against_cost.png", "accuracy_against_cost.svg"
+    }  # fmt: skip

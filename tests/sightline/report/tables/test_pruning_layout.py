@@ -1,0 +1,87 @@
+"""The table of tested models in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+from rich.console import Console
+
+from sightline.report.tables.pruning import read_pruning_table, write_pruning_table
+from sightline.report.tables.pruning_layout import plan_label, pruning_table_markdown, render_pruning_table
+from tests.sightline.report.tables.test_pruning import BOTH, FULL, HEADS, LAYERS, TOKENS
+
+
+def rendered(frame: pd.DataFrame, width: int) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(render_pruning_table(frame))
+    return console.export_text()
+
+
+def test_terminal_table_fits_and_is_complete(tmp_path):
+    write_pruning_table([FULL, LAYERS], tmp_path / "pruning.csv")
+    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 100)
+    assert "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "video_swin_s" in text.splitlines()[0]
+    lowest = next(line for line in text.splitlines() if "lowest" in line)
+    for cell in ("one_shot", "4", "3-5 20", "81.0 (77.6-84.0)", "43.0 M (-13.1 %)", "72.0 G (-13.4 %)"):
+        assert cell in lowest
+    assert "unpruned" in text
+
+
+def test_terminal_table_names_several_backbones_and_counts_heads(tmp_path):
+    write_pruning_table([FULL, LAYERS, HEADS], tmp_path / "pruning.csv")
+    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 110)
+    assert "…" not in text
+    for part in ("video_swin_s", "timesformer_b", "2 heads", "one_shot jsd #7"):
+        assert part in text
+
+
+def test_markdown_has_a_line_per_model(tmp_path):
+    write_pruning_table([FULL, LAYERS, HEADS], tmp_path / "pruning.csv")
+    lines = pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv")).splitlines()
+    assert len(lines) == 5
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].endswith("| 20.5 | 51.2 (8) |")
+    assert "| 3-5 20 | 81.0 (77.6-84.0) |" in lines[3]
+
+
+def test_a_baseline_s_own_score_is_no_second_score(tmp_path):
+    baseline = dataclasses.replace(LAYERS, plan_id="b", method="block_influence", score="cosine")
+    write_pruning_table([FULL, LAYERS, baseline], tmp_path / "pruning.csv")
+    text = rendered(read_pruning_table(tmp_path / "pruning.csv"), 100)
+    assert text.splitlines()[0].rstrip().endswith("video_swin_s, score r")
+    assert "block_influence" in text
+    assert "cosine" not in text
+    assert "…" not in text
+    assert "block_influence cosine" in pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv"))
+
+
+def test_tokens_and_formats_stand_in_the_plan_s_label(tmp_path):
+    write_pruning_table([FULL, TOKENS, BOTH, dataclasses.replace(FULL, runtime="onnx")], tmp_path / "pruning.csv")
+    frame = read_pruning_table(tmp_path / "pruning.csv")
+    labels = [plan_label(row) for row in frame.itertuples(index=False)]
+    both = "one_shot r + tokens random + int8 + onnx"
+    assert labels == ["unpruned", "tokens random", both, "unpruned + onnx"]
+    assert "…" not in rendered(frame, 100)
+    lines = pruning_table_markdown(frame).splitlines()
+    assert " tokens kept % " in lines[0]
+    assert "| tokens random | reduced | 0 |" in lines[3]
+
+
+def test_times_of_several_runs_are_told_apart(tmp_path):
+    new = [dataclasses.replace(row, timing_run="today") for row in (FULL, LAYERS)]
+    write_pruning_table([*new, TOKENS], tmp_path / "pruning.csv")
+    frame = read_pruning_table(tmp_path / "pruning.csv")
+    assert "several runs" not in pruning_table_markdown(frame) + rendered(frame, 100)
+    old = dataclasses.replace(LAYERS, plan_id="old", clips_per_s=60.0, timing_run=None)
+    untimed = dataclasses.replace(LAYERS, plan_id="untimed", timing_run=None)
+    write_pruning_table([*new, old, untimed], tmp_path / "pruning.csv")
+    frame = read_pruning_table(tmp_path / "pruning.csv")
+    shown, written = rendered(frame, 100), pruning_table_markdown(frame)
+    for text in (shown, written):
+        assert "compare only those of one: [1] today, [2] by an earlier version." in " ".join(text.split())
+    assert "51.2 [1]" in shown
+    assert "60.0 [2]" in shown
+    assert "20.5 [1]" in written
