@@ -40,9 +40,13 @@ lint: install ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+.PHONY: tree
+tree: install ## Renew the tree in CONTRIBUTING.md
+	@$(BIN)/python -m tests.tree
+
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv); it holds hashes and no registry address
-	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+	@uv pip compile pyproject.toml --extra dev --extra train --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
 
 .PHONY: clean
 clean: ## Delete caches (not .venv, data or runs)

@@ -24,7 +24,9 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
@@ -57,7 +59,7 @@ def counted(backbone: Backbone) -> tuple[int, dict[int, int]]:
     with mock.patch.object(MergedLinear, "of", merged):
         base = count_macs(backbone, lambda twin, clips: ablated_logits(twin, clips, []))
         layers = {
-            index: count_macs(backbone, lambda twin, clips, units=units: ablated_logits(twin, clips, units)) - base
+            index: count_macs(backbone, partial(ablated_logits, units=units)) - base
             for index, units in by_layer(backbone).items()
         }
     return full, {-1: base, **layers}
@@ -81,7 +83,7 @@ def captum_seconds(backbone: Backbone, clips: Tensor, layer: int, device: torch.
     """Time Captum's ablation of the heads of a layer's last site, through the input of its output projection."""
     from captum.attr import LayerFeatureAblation
 
-    module = backbone.layer_modules()[layer]
+    module: Any = backbone.layer_modules()[layer]
     projection = module.block.attn.project if backbone.family == "mvit" else module.attn.proj
     heads = len(module.sites[-1].heads)
     width = next(projection.parameters()).shape[1]
@@ -120,10 +122,10 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, object]:
         gate = torch.ones(len(next(s.heads for s in ours.layer_modules()[index].sites if s.name == unit.site)))
         gate[0] = 0
         gates = {(index, unit.site): gate.to(device)}
-        own_before = seconds(lambda gates=gates: ours(clips, gates=gates), device)
+        own_before = seconds(partial(ours, clips, gates=gates), device)
         ref_before = seconds(lambda: reference(theirs), device)
-        engine = seconds(lambda index=index: ablated_logits(ours, clips, units[index], stack=stack), device)
-        own = (own_before + seconds(lambda gates=gates: ours(clips, gates=gates), device)) / 2
+        engine = seconds(partial(ablated_logits, ours, clips, units[index], stack=stack), device)
+        own = (own_before + seconds(partial(ours, clips, gates=gates), device)) / 2
         ref = (ref_before + seconds(lambda: reference(theirs), device)) / 2
         rows.append((index, engine - own, own, ref))
         progress(f"{name} layer {index}: {engine:.1f} s for {len(units[index])} units; a pass {own:.2f} s, {ref:.2f} s")

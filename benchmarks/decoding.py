@@ -19,7 +19,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +66,7 @@ def write(path: Path, codec: str, gop: int, width: int, height: int, first: int 
     options = {"g": str(gop), "threads": "1", "bf": "2"} if codec == "mpeg4" else {"g": str(gop), "preset": "veryfast"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=FPS, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if codec == "mpeg4":
             stream.bit_rate = 800_000
@@ -80,8 +81,8 @@ def write(path: Path, codec: str, gop: int, width: int, height: int, first: int 
 # ---------------------------------------------------------------- the ways
 
 
-def ours(path: Path, resize: Resize, **part: tuple[int, int]) -> np.ndarray:
-    return read_frames(path, partial(segment_frames, wanted=FRAMES, offset=0.5), convert=resize, **part)
+def ours(path: Path, resize: Resize, part: tuple[int, int] | None = None) -> np.ndarray:
+    return read_frames(path, partial(segment_frames, wanted=FRAMES, offset=0.5), convert=resize, frame_range=part)
 
 
 def decode_all(path: Path, resize: Resize, threads: int | None = None) -> np.ndarray:
@@ -135,7 +136,7 @@ def importable(ways: dict[str, Read], path: Path, resize: Resize) -> dict[str, R
 # ---------------------------------------------------------------- measuring
 
 
-def take_turns(ways: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, list]:
+def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, list]:
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -186,12 +187,12 @@ def measure_chunk(folder: Path, repeats: int) -> Iterator[dict[str, object]]:
 
     def first_time() -> np.ndarray:
         timeline._counted.cache_clear()
-        return ours(long, resize, frame_range=(half, half + chunk))
+        return ours(long, resize, (half, half + chunk))
 
     ways = {
         "alone": lambda: ours(alone, resize),
         "first_chunk": first_time,
-        "next_chunk": lambda: ours(long, resize, frame_range=(half, half + chunk)),
+        "next_chunk": lambda: ours(long, resize, (half, half + chunk)),
     }
     yield report("3 s of 10 min", take_turns(ways, repeats, time.process_time), "alone")
 

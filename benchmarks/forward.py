@@ -69,8 +69,8 @@ def randomise(model: nn.Module) -> None:
 
 def save_reference(model: nn.Module, folder: Path) -> Path:
     """Write the reference's weights as its users find them."""
-    if hasattr(model, "save_pretrained"):
-        model.save_pretrained(folder)
+    if (save := getattr(model, "save_pretrained", None)) is not None:
+        save(folder)
         return folder
     torch.save(model.state_dict(), folder / "reference.pth")
     return folder / "reference.pth"

@@ -72,9 +72,10 @@ def overview(summaries: pd.DataFrame) -> pd.DataFrame:
         for quantity in (*LEVELS, *CONTRASTS):
             own = part[part["quantity"] == quantity]
             spread = f" ± {own['value'].std():.2f}" if len(own) > 1 else ""
-            row[quantity] = f"{own['value'].mean():.2f}{spread}"
+            told = f"{own['value'].mean():.2f}{spread}"
             if quantity in CONTRASTS and own["low"].notna().any():
-                row[quantity] += f"; {(own['low'] > 0).sum()} above, {(own['high'] < 0).sum()} below"
+                told += f"; {(own['low'] > 0).sum()} above, {(own['high'] < 0).sum()} below"
+            row[quantity] = told
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -138,7 +138,9 @@ def render(config: dict[str, Any]) -> None:
 def run_all(jobs: list[Job], at_once: int, more: list[str]) -> list[Job]:
     """Run jobs side by side, each with its share of the cores, and tell how it goes; return those that failed."""
     threads = None if at_once == 1 else max(1, (os.cpu_count() or 1) // at_once)
-    waiting, running, failed = list(jobs), [], []
+    waiting = list(jobs)
+    running: list[Job] = []
+    failed: list[Job] = []
     told = time.monotonic()
     try:
         while waiting or running:

@@ -148,7 +148,7 @@ class Analysis(L.Callback, ABC):
         except Exception as error:
             raise RuntimeError(
                 f"{type(self).__name__} failed after the fit: {error}\nThe trained model is safe in "
-                f"{RunFolder(folder).checkpoints}. Go on from there with: python train.py {self.command} --run {folder}"
+                f"{RunFolder(folder).checkpoints}. Continue with: python train.py {self.command} --run {folder}"
             ) from error
 
 
@@ -224,7 +224,7 @@ def check_split(folder: Path, data: ClipDataModule) -> None:
     if changed:
         names = sorted({row[0] for row in changed})
         raise ValueError(
-            f"The data is not what {folder} was trained on: {len(names)} clips were added, taken away, or have another "
+            f"The data is not what {folder} was trained on: {len(names)} clips were added, removed, or have another "
             f"label or split than in {path}, e.g. {names[0]}. Restore the annotations, or train a new run."
         )
 

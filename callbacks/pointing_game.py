@@ -103,11 +103,12 @@ class PointingGame(Analysis):
         split = _scored_split(context)
         if split is None:
             print(
-                "No relevance of all heads on all clips to compare with. Score them: train.py ablate --sampling full."
+                "There is no relevance of all heads on all clips to compare with. Score them: train.py ablate "
+                "--sampling full."
             )
         else:
             relevance = read_scores(context.run.relevance(split).path, "heads")
-            ends = default_ends(context.backbone.family, relevance["layer"].nunique())
+            ends = default_ends(context.backbone.end_layers, relevance["layer"].nunique())
             early = ends if self.early_layers is None else self.early_layers
             deep = ends if self.deep_layers is None else self.deep_layers
             summary = pointing_summary(rows, relevance, early, deep, self.score)

@@ -18,8 +18,8 @@ from sightline.export.evaluation import accuracy
 from sightline.export.reading import ExportedModel, exported_plan, load_exported, read_description
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan
-from sightline.report.tables.pruning import accuracy_interval
 from sightline.run.atomic import replacing
+from sightline.statistics.binomial import accuracy_interval
 
 
 class RecoveredModel(Analysis):

@@ -77,7 +77,7 @@ class RelevanceBoxplots(Analysis):
             self._choose_heads(context, table, entry["class_names"], raced=race is not None)
 
     def _choose_heads(self, context: Context, table: pd.DataFrame, class_names: list[str], raced: bool) -> None:
-        ends = default_ends(context.backbone.family, table["layer"].nunique())
+        ends = default_ends(context.backbone.end_layers, table["layer"].nunique())
         early = ends if self.early_layers is None else self.early_layers
         deep = ends if self.deep_layers is None else self.deep_layers
         # Heads of a race saw different samples: what earlier scores chose goes, and nothing takes its place.

@@ -38,6 +38,6 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        # Lightning writes the last checkpoint only where the best one changed; who resumes shall lose no epoch.
+        # Lightning writes the last checkpoint only where the best one changed; resuming must not lose an epoch.
         if not self._should_skip_saving_checkpoint(trainer):  # which it does where this step has been saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -50,7 +50,7 @@ class CarefulWandbLogger(WandbLogger):
             action()
         except Exception as error:
             self._failed = True
-            log.warning("W&B failed (%s); the run goes on without it. All results are in the run's folder.", error)
+            log.warning("W&B failed (%s); the run continues without it. All results are in the run's folder.", error)
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
@@ -92,7 +92,7 @@ def wandb_logger(options: WandbOptions, folder: Path) -> CarefulWandbLogger | No
             continue
         logger.upload_media = options.upload_media
         return logger
-    log.warning("The run goes on without W&B. All results are in %s.", folder)
+    log.warning("The run continues without W&B. All results are in %s.", folder)
     return None
 
 

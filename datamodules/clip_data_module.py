@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,8 +19,9 @@ from datamodules.augmentation import Augmentation, augment
 from datamodules.bad_clip_record import BadClipRecord
 from datamodules.bad_clips import BadClips
 from datamodules.clip_lists import check_clips, clip_table, clips_digest
-from datamodules.dataset import SPLITS, ClipDataset, collate
+from datamodules.dataset import SPLITS, ClipDataset
 from datamodules.limit import limit_per_class
+from datamodules.loading import clip_loader
 from datamodules.sharding import BalancedSampler, EpochSampler, ShardSampler
 from sightline.types import ClipBatch, ClipTruth
 from sightline.video.clips import Clip, ClipSettings
@@ -223,7 +223,7 @@ class ClipDataModule(L.LightningDataModule):
     ) -> DataLoader:
         """A loader of exactly these clips, in this order, on whichever rank asks; in one view unless told otherwise."""
         dataset = ClipDataset(clips, self.settings, training=False, seed=self.seed, views=views, cache=self.cache)
-        return self._loader(dataset, batch_size=batch_size)
+        return clip_loader(dataset, self.batch_size if batch_size is None else batch_size, self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
         """The training clips, reshuffled and cut anew in every epoch; equally many on every rank.
@@ -241,7 +241,7 @@ class ClipDataModule(L.LightningDataModule):
             sampler: EpochSampler = BalancedSampler([clip.label for clip in dataset.clips], rank, world, self.seed)
         else:
             sampler = EpochSampler(dataset, rank, world, self.seed)
-        return self._loader(dataset, sampler, persistent=True)
+        return clip_loader(dataset, self.batch_size, self.num_workers, sampler, persistent=True)
 
     def val_dataloader(self) -> DataLoader | list:
         """This rank's part of the validation clips; no loader where there are none."""
@@ -262,26 +262,8 @@ class ClipDataModule(L.LightningDataModule):
 
     def _shard_loader(self, split: str, views: bool = False) -> DataLoader:
         dataset = self.dataset(split, views=views)
-        return self._loader(dataset, ShardSampler(dataset, *self._rank_and_world()), persistent=True)
-
-    def _loader(
-        self,
-        dataset: ClipDataset,
-        sampler: ShardSampler | EpochSampler | None = None,
-        batch_size: int | None = None,
-        persistent: bool = False,
-    ) -> DataLoader:
-        settings = self.settings
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size if batch_size is None else batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            worker_init_fn=_start_worker,
-            collate_fn=partial(collate, shape=(settings.frames, settings.size, settings.size)),
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=persistent and self.num_workers > 0,
-        )
+        sampler = ShardSampler(dataset, *self._rank_and_world())
+        return clip_loader(dataset, self.batch_size, self.num_workers, sampler, persistent=True)
 
     def _rank_and_world(self) -> tuple[int, int]:
         if self.trainer is not None:
@@ -342,10 +324,3 @@ class ClipDataModule(L.LightningDataModule):
         for split in splits:
             if summary := self.bad_clips(split).summary():
                 log.warning(summary)
-
-
-def _start_worker(worker_id: int) -> None:
-    """Make a forked worker leave alone what it inherited; torch itself limits it to one thread."""
-    # Objects of PyAV that wait for the garbage collector in the parent (another part of a program may leave some) own
-    # threads that do not exist here: collecting them would wait for those threads for ever.
-    gc.freeze()

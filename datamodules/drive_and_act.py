@@ -236,7 +236,7 @@ def _chunk(row: dict[str, str | None], where: str) -> Chunk:
         first, stop = -1, -1
     if not 0 <= first < stop:
         raise ValueError(
-            f"{where}: expected whole numbers 0 <= frame_start < frame_end (the frame behind the last), got "
+            f"{where}: expected whole numbers 0 <= frame_start < frame_end (the frame after the last), got "
             f"{values['frame_start']} and {values['frame_end']}."
         )
     return Chunk(

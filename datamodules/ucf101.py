@@ -118,7 +118,7 @@ class UCF101(ClipDataModule):
             if len(set(groups)) == 1:
                 continue
             fractions = (1 - self.val_fraction, self.val_fraction)
-            # Another seed for each class: classes with the same groups shall not all give away the same ones.
+            # Another seed for each class, so that classes with the same groups do not all give away the same ones.
             parts = subject_disjoint_split(
                 [clip.label for clip in block], groups, fractions, seed=self.seed * 1000 + label, names=_PARTS
             )

@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.backbones.registry import DEFAULT_BACKBONE
 from sightline.checkpoints.loading import load_weights
 from sightline.checkpoints.trained import STRUCTURE, build_structure, built_as, check_and_record, structure_of
 from sightline.tokens.spec import TokenReduction
@@ -31,7 +32,7 @@ class VideoClassifier(L.LightningModule):
         self,
         num_classes: int = 400,
         class_names: list[str] | None = None,
-        backbone: str = "video_swin_s",
+        backbone: str = DEFAULT_BACKBONE,
         frames: int = 16,
         size: int = 224,
         options: dict[str, Any] | None = None,
@@ -54,7 +55,7 @@ class VideoClassifier(L.LightningModule):
             backbone: Name of a registered backbone, e.g. video_swin_s.
             frames: Frames per clip; the CLI takes it from the data.
             size: Height and width of a clip in pixels; the CLI takes it from the data.
-            options: Fields of the backbone's configuration that shall differ, e.g. {shifted_windows: false}.
+            options: Fields of the backbone's configuration to set, e.g. {shifted_windows: false}.
             weights: Weights to start from: a file or folder in any form that docs/checkpoints.md lists, or
                 `torchvision` to download torchvision's; random weights if not given.
             optimizer: Adam, or AdamW (decay on weight matrices only).
@@ -63,8 +64,8 @@ class VideoClassifier(L.LightningModule):
             schedule: Constant, or falling to zero along a half cosine over the run.
             warmup_epochs: Epochs over which the learning rate rises linearly from zero.
             label_smoothing: Share of the target spread evenly over all classes.
-            removed_layers: Original indices of layers that do not exist.
-            removed_heads: Heads that do not exist, each as [layer, site, head].
+            removed_layers: Original indices of layers to leave out.
+            removed_heads: Heads to leave out, each as [layer, site, head].
             tokens: Token reduction to train and test with, e.g. {name: random, options: {kept: 0.5}}; all tokens if not
                 given.
         """
@@ -231,7 +232,11 @@ class VideoClassifier(L.LightningModule):
 
 
 def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
-    """Return the learning rate at a step, relative to the largest: linear warm-up, then constant or half a cosine."""
+    """Return the learning rate at a step, relative to the largest: linear warm-up, then constant or half a cosine.
+
+    A function of the step, so that a resumed run follows the length that it has now: a scheduler that keeps its length
+    in the checkpoint would let the rate rise again when a run is continued for more epochs.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if schedule == "constant":

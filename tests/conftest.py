@@ -12,7 +12,7 @@ from datamodules import SyntheticCabin
 from sightline.backbones import VARIANTS, Backbone, build_backbone
 
 os.environ.setdefault("WANDB_MODE", "disabled")
-# The same examples in every run: whether the suite passes shall follow from the code alone.
+# The same examples in every run: whether the suite passes must depend on the code alone.
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")
 

@@ -86,7 +86,7 @@ def file_stems(names: Sequence[str]) -> list[str]:
 def _labels(data: ClipDataModule, classes: Sequence[str]) -> set[int]:
     unknown = [name for name in classes if name not in data.class_names]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no class of the data. Its classes: {', '.join(data.class_names)}.")
+        raise ValueError(f"{unknown[0]!r} is not a class of the data. Its classes: {', '.join(data.class_names)}.")
     return {data.class_names.index(name) for name in classes}
 
 

@@ -61,7 +61,7 @@ def update_captions(run: RunFolder, captions: Mapping[str, str], endings: tuple[
     Args:
         run: The run whose ``attention/`` it is.
         captions: By file name.
-        endings: Those of the files of which these are all that there shall be.
+        endings: Endings of the files of which only these may remain.
     """
     earlier = json.loads(run.captions.read_text()) if run.captions.exists() else {}
     kept = {file: text for file, text in earlier.items() if not file.endswith(endings)}

@@ -38,10 +38,10 @@ def head_chooser(
         table = table[[key in existing for key in zip(table["layer"], table["site"], table["head"], strict=True)]]
         if context.ranks.rank == 0:
             print(
-                f"The scores of {context.folder} are of other weights than those shown; heads that are gone are not "
-                "chosen."
+                f"The scores of {context.folder} belong to other weights than those shown; heads that no longer exist "
+                "are not chosen."
             )
-    ends = default_ends(context.backbone.family, table["layer"].nunique())
+    ends = default_ends(context.backbone.end_layers, table["layer"].nunique())
     early, deep = ends if early is None else early, ends if deep is None else deep
     return HeadChooser(table, entry["class_names"], early, deep, last, score), split
 

@@ -88,7 +88,7 @@ class SideBySideGallery(Analysis):
         )
         if self.other_class is not None and self.other_class not in models[1].class_names:
             raise ValueError(
-                f"other_class is {self.other_class!r}, which is no class of {self.other}. Its classes: "
+                f"other_class is {self.other_class!r}, which is not a class of {self.other}. Its classes: "
                 f"{', '.join(models[1].class_names)}."
             )
         job = GalleryJob(context, places, [KIND], KIND, self.blur_heads, self.boxes)
@@ -109,8 +109,8 @@ class SideBySideGallery(Analysis):
         clips = table.drop_duplicates("sample_id")
         right = (clips["class"] == clips["predicted"]).mean()
         print(
-            f"Side by side: {len(clips)} clips, of which {name} predicts {right:.0%} rightly. Rank correlation of the "
-            f"two models' maps: mean {table['spearman'].mean():.2f}. {run.attention}, {path}"
+            f"Side by side: {len(clips)} clips, of which {name} predicts {right:.0%} correctly. Rank correlation of "
+            f"the two models' maps: mean {table['spearman'].mean():.2f}. {run.attention}, {path}"
         )
 
 

@@ -173,7 +173,9 @@ def class_mapping(
             raise ValueError(f"The mapping names {name!r}, which is no class of the model's: {', '.join(own)}.")
         for other in [there] if isinstance(there, str) else there:
             if other not in others:
-                raise ValueError(f"{name} maps to {other!r}, which is no class of the other data: {', '.join(others)}.")
+                raise ValueError(
+                    f"{name} maps to {other!r}, which is not a class of the other data: {', '.join(others)}."
+                )
             if others.index(other) in found:
                 raise ValueError(f"{other} is mapped from two classes of the model; leave one of them out.")
             found[others.index(other)] = own.index(name)

@@ -6,16 +6,16 @@ import numpy as np
 
 from datamodules.cabin import driving, handling  # noqa: F401  (they register their programs)
 from datamodules.cabin.driving import MOTION_ONLY
-from datamodules.cabin.pose import Looks, Pose, xy
+from datamodules.cabin.pose import Appearance, Pose, xy
 from datamodules.cabin.take import ACTIONS, PROGRAMS, Take
 
 __all__ = ["ACTIONS", "MOTION_ONLY", "act"]
 assert set(PROGRAMS) == set(ACTIONS)
 
 
-def act(looks: Looks, action: str, frames: int, rng: np.random.Generator) -> Pose:
+def act(appearance: Appearance, action: str, frames: int, rng: np.random.Generator) -> Pose:
     """Perform ``action`` once and return the pose over ``frames`` moments."""
-    pose = Pose(looks, frames)
+    pose = Pose(appearance, frames)
     take = Take(pose, (np.arange(frames) + 0.5) / frames, rng)
     pose.scenery = 2 * np.pi * (take.uniform(0, 1) + rng.choice([0.0, 0.0, 0.5, 1.0]) * take.u)
     pose.head = pose.head + xy(take.wander(0.006), take.wander(0.004))

@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 
 from datamodules.cabin.actions import ACTIONS, act
 from datamodules.cabin.canvas import Canvas
-from datamodules.cabin.pose import Looks, Pose
+from datamodules.cabin.pose import Appearance, Pose
 from datamodules.cabin.scene import camera_of, draw_clip, expose
 from sightline.run.atomic import replacing, write_json
 
@@ -86,7 +86,7 @@ class CabinSettings:
         fps: Frames per second that the files state.
         height: Height in pixels, even.
         width: Width in pixels, even.
-        seed: Source of all looks and performances.
+        seed: Source of all appearances and performances.
         zoom: Magnification; above 1 the camera comes closer to driver and console, for small frames.
     """
 
@@ -153,7 +153,7 @@ def perform(settings: CabinSettings, subject: int, action: str, repetition: int)
     # The action's place among all 20 enters, not its place in the settings: a clip is the same in every selection.
     key = (1, subject, ACTIONS.index(action), repetition)
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
-    return act(Looks.draw(settings.seed, subject), action, settings.frames, rng), rng
+    return act(Appearance.draw(settings.seed, subject), action, settings.frames, rng), rng
 
 
 def render_clip(
@@ -161,7 +161,7 @@ def render_clip(
 ) -> tuple[NDArray[np.uint8], list[Box]]:
     """Render one clip: frames (T, H, W, 3) and the boxes of `OBJECTS` in every frame."""
     pose, rng = perform(settings, subject, action, repetition)
-    canvas = draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom))
+    canvas = draw_clip(pose, camera_of(pose.appearance, settings.height, settings.width, settings.zoom))
     grey = np.rint(expose(canvas, pose, rng) * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1), _boxes(canvas, pose)
 
@@ -170,7 +170,7 @@ def clip_boxes(settings: CabinSettings, subject: int, action: str, repetition: i
     """Return the boxes that `render_clip` returns, without rendering."""
     pose, _ = perform(settings, subject, action, repetition)
     return _boxes(
-        draw_clip(pose, camera_of(pose.looks, settings.height, settings.width, settings.zoom), raster=False), pose
+        draw_clip(pose, camera_of(pose.appearance, settings.height, settings.width, settings.zoom), raster=False), pose
     )
 
 
@@ -276,7 +276,7 @@ def _check_root(root: Path, settings: CabinSettings) -> bool:
             listed = "; ".join(f"{key} is {found.get(key)!r}, expected {wanted[key]!r}" for key in differing)
             raise ValueError(
                 f"{root} holds a synthetic cabin rendered with other settings: {listed}. "
-                "Choose another folder, or delete this one to have it rendered anew."
+                "Choose another folder, or delete this one to have it rendered again."
             )
         return mark == DONE
     if (root / "clips.csv").exists() or (root / "videos").exists():

@@ -1,4 +1,4 @@
-"""What the synthetic cabin draws from: a subject's looks, where things are in the cabin, and the pose over time.
+"""What the synthetic cabin draws from: a subject's appearance, where things are in the cabin, and the pose over time.
 
 Scene units: the visible square is [0, 1] x [0, 1], x to the right and y downwards as seen from the rear-view mirror.
 The driver faces the camera, so the driver's right hand is on the left of the picture. Angles are in radians, clockwise
@@ -49,7 +49,7 @@ def turned(origin: Track, angle: ArrayLike, dx: ArrayLike, dy: ArrayLike) -> Tra
 
 
 @dataclass(frozen=True)
-class Looks:
+class Appearance:
     """One subject in one car: everything that stays the same over all clips of that subject."""
 
     build: float
@@ -82,15 +82,15 @@ class Looks:
     slouch: float
 
     @staticmethod
-    def draw(seed: int, subject: int) -> Looks:
-        """Draw the looks of a subject; they depend on nothing but ``seed`` and ``subject``."""
+    def draw(seed: int, subject: int) -> Appearance:
+        """Draw the appearance of a subject; it depends on nothing but ``seed`` and ``subject``."""
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, subject)))
         u = rng.uniform
         skin, shirt = u(0.6, 0.86), u(0.14, 0.8)
         if abs(shirt - skin) < 0.1:  # hands in front of the chest have to stay visible
             shirt -= 0.28
         jacket = shirt + u(0.22, 0.4) * (1 if shirt < 0.42 else -1)
-        return Looks(
+        return Appearance(
             build=u(0.88, 1.14),
             height=u(-0.03, 0.025),
             head=u(0.93, 1.08),
@@ -177,7 +177,7 @@ class Pose:
         props: Things in the hands or on the lap.
     """
 
-    looks: Looks
+    appearance: Appearance
     frames: int
     key: str = "wheel"
     props: list[Prop] = field(default_factory=list)
@@ -236,23 +236,23 @@ class Pose:
 
     def on_wheel(self, side: str) -> Track:
         """Return where a hand that holds the wheel is (T, 2), for the wheel's angle at each moment."""
-        angle = self.wheel + (np.pi + 0.5 + self.looks.grip if side == "right" else -0.5 - self.looks.grip)
+        angle = self.wheel + (np.pi + 0.5 + self.appearance.grip if side == "right" else -0.5 - self.appearance.grip)
         return WHEEL + WHEEL_RADII * xy(np.cos(angle), np.sin(angle))
 
     @property
     def shoulders(self) -> Track:
         """The point between the shoulders (T, 2)."""
-        return SHOULDERS + self.lean + xy(self.looks.slouch, -self.looks.height)
+        return SHOULDERS + self.lean + xy(self.appearance.slouch, -self.appearance.height)
 
     def shoulder(self, side: str) -> Track:
         """Return the shoulder joint of one side (T, 2)."""
-        half = 0.15 * self.looks.build * (-1 if side == "right" else 1)
+        half = 0.15 * self.appearance.build * (-1 if side == "right" else 1)
         return self.shoulders + half * xy(np.cos(self.twist), np.sin(self.twist)) + xy(0, 0.045)
 
     @property
     def skull(self) -> Track:
         """Centre of the head (T, 2): the neck carries it, a nod lowers it, turning and tilting shift it."""
-        up = 0.215 * self.looks.head - 0.095 * np.maximum(self.pitch, 0) - 0.012 * np.minimum(self.pitch, 0)
+        up = 0.215 * self.appearance.head - 0.095 * np.maximum(self.pitch, 0) - 0.012 * np.minimum(self.pitch, 0)
         tilt = self.roll + 0.5 * self.twist
         along = xy(np.sin(tilt) + 0.09 * self.yaw, -np.cos(tilt))
         return self.shoulders + up[:, None] * along + self.head
@@ -262,8 +262,8 @@ class Pose:
 
         Features slide over the head as it turns, which is all that is left of the third dimension.
         """
-        looks = self.looks
-        rx, ry = 0.098 * looks.head, 0.13 * looks.head * looks.long_face
+        appearance = self.appearance
+        rx, ry = 0.098 * appearance.head, 0.13 * appearance.head * appearance.long_face
         u, v = np.asarray(dx) / 0.098, np.asarray(dy) / 0.13
         sideways = np.sin(np.arcsin(np.clip(u, -1, 1)) + 0.75 * self.yaw)
         down = np.sin(np.arcsin(np.clip(v, -1, 1)) + 0.42 * self.pitch)

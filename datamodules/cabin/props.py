@@ -186,7 +186,7 @@ def _bag(canvas: Canvas, pose: Pose, prop: Prop) -> None:
 
 def draw_jacket(canvas: Canvas, pose: Pose) -> None:
     """Draw a jacket from worn (1) over hanging behind the shoulders (1.5) to a bundle in the hands (2)."""
-    tone, off = pose.looks.jacket, np.clip(pose.jacket - 1, 0, 1)
+    tone, off = pose.appearance.jacket, np.clip(pose.jacket - 1, 0, 1)
     slip = np.clip(off * 2.2, 0, 1)
     with canvas.track("jacket"):
         for side, out in (("right", -1), ("left", 1)):

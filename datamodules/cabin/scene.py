@@ -17,7 +17,7 @@ from datamodules.cabin.pose import (
     VISOR,
     WHEEL,
     WHEEL_RADII,
-    Looks,
+    Appearance,
     Pose,
     xy,
 )
@@ -30,23 +30,25 @@ WINDOW = [(0.80, 0.13), (1.30, 0.06), (1.30, 0.62), (0.825, 0.56)]
 CLOSE_UP = np.array([0.40, 0.64])
 
 
-def camera_of(looks: Looks, height: int, width: int, zoom: float = 1.0) -> Camera:
+def camera_of(appearance: Appearance, height: int, width: int, zoom: float = 1.0) -> Camera:
     """Return the camera of a subject's car for a frame size; a zoom above 1 comes closer to driver and console."""
     dx, dy = (0.5 - CLOSE_UP) * (1 - 1 / zoom)
-    return Camera(height, width, looks.dx + float(dx), looks.dy + float(dy), looks.zoom * zoom, looks.roll)
+    return Camera(
+        height, width, appearance.dx + float(dx), appearance.dy + float(dy), appearance.zoom * zoom, appearance.roll
+    )
 
 
 @lru_cache(maxsize=8)
-def _empty_cabin(looks: Looks, camera: Camera) -> Floats:
+def _empty_cabin(appearance: Appearance, camera: Camera) -> Floats:
     """Return what never moves, (1, H, W), drawn once for consecutive clips of a subject. Do not write to it."""
-    canvas = Canvas(1, camera, light=looks.light)
-    _draw_cabin(canvas, looks)
+    canvas = Canvas(1, camera, light=appearance.light)
+    _draw_cabin(canvas, appearance)
     return canvas.pixels
 
 
-def _draw_cabin(canvas: Canvas, looks: Looks) -> None:
+def _draw_cabin(canvas: Canvas, appearance: Appearance) -> None:
     """Draw seats, windows, pillars and doors."""
-    trim, seat, glass = looks.trim, looks.seat, looks.window
+    trim, seat, glass = appearance.trim, appearance.seat, appearance.window
     canvas.box([0.5, 0.5], (1.5, 1.5), trim * 0.8, relief=0)
     canvas.box([0.5, -0.3], (1.5, 0.36), trim + 0.14, relief=0, soft=0.08)
     canvas.convex([(0.13, 0.14), (0.47, 0.13), (0.49, 0.27), (0.10, 0.29)], glass * 0.62, soft=0.012)
@@ -73,7 +75,7 @@ def _draw_cabin(canvas: Canvas, looks: Looks) -> None:
 def _draw_side_mirror(canvas: Canvas, pose: Pose) -> None:
     turn = pose.side_mirror
     with canvas.track("side mirror"):
-        canvas.box(SIDE_MIRROR, (0.062, 0.05), pose.looks.trim, corner=0.02, relief=0.4, shadow=0.02)
+        canvas.box(SIDE_MIRROR, (0.062, 0.05), pose.appearance.trim, corner=0.02, relief=0.4, shadow=0.02)
         canvas.box(
             SIDE_MIRROR,
             (0.052 - 0.018 * np.abs(turn), 0.04),
@@ -86,7 +88,7 @@ def _draw_side_mirror(canvas: Canvas, pose: Pose) -> None:
 
 def _draw_console(canvas: Canvas, pose: Pose) -> None:
     """Draw dashboard, glove box, radio and gear lever at the lower left."""
-    trim, shut = pose.looks.trim, 1 - pose.glovebox
+    trim, shut = pose.appearance.trim, 1 - pose.glovebox
     canvas.convex(
         [(-0.5, 0.74), (0.115, 0.735), (0.325, 0.735), (0.365, 0.86), (0.43, 1.5), (-0.5, 1.5)],
         trim + 0.03,
@@ -122,7 +124,7 @@ def _draw_console(canvas: Canvas, pose: Pose) -> None:
 
 def _draw_wheel(canvas: Canvas, pose: Pose) -> None:
     rx, ry = WHEEL_RADII
-    dark = pose.looks.trim * 0.55
+    dark = pose.appearance.trim * 0.55
     with canvas.track("wheel"):
         for spoke in (0.12, np.pi - 0.12, np.pi / 2):
             angle = pose.wheel + spoke
@@ -139,7 +141,7 @@ def _draw_roof(canvas: Canvas, pose: Pose) -> None:
     down = pose.visor
     with canvas.track("visor"):
         centre = VISOR + xy(0 * down, 0.062 * down - 0.045)
-        tone = pose.looks.trim + 0.3
+        tone = pose.appearance.trim + 0.3
         canvas.box(centre, (0.165, 0.014 + 0.058 * down), tone, angle=-0.02, corner=0.014, relief=0.2, shadow=0.04)
         canvas.box(
             centre,
@@ -158,10 +160,10 @@ def _draw_roof(canvas: Canvas, pose: Pose) -> None:
 
 def draw_clip(pose: Pose, camera: Camera, raster: bool = True) -> Canvas:
     """Draw all frames of a clip from back to front, before light and sensor."""
-    looks = pose.looks
-    canvas = Canvas(pose.frames, camera, light=looks.light, raster=raster)
+    appearance = pose.appearance
+    canvas = Canvas(pose.frames, camera, light=appearance.light, raster=raster)
     if raster:
-        canvas.pixels[:] = _empty_cabin(looks, camera)
+        canvas.pixels[:] = _empty_cabin(appearance, camera)
         _draw_scenery(canvas, pose)
     _draw_side_mirror(canvas, pose)
     draw_trunk(canvas, pose)
@@ -195,26 +197,26 @@ def _draw_scenery(canvas: Canvas, pose: Pose) -> None:
     x = np.arange(canvas.camera.width, dtype=np.float32) / canvas.camera.scale
     phase = pose.scenery[:, None]
     wave = np.sin(19 * x + phase) + 0.6 * np.sin(41 * x + 1.7 * phase + 1) - 0.4
-    canvas.pixels += mask.pixels * (pose.looks.scenery * wave.astype(np.float32))[:, None, :]
+    canvas.pixels += mask.pixels * (pose.appearance.scenery * wave.astype(np.float32))[:, None, :]
 
 
 def expose(canvas: Canvas, pose: Pose, rng: np.random.Generator) -> Floats:
     """Turn luminance into what the sensor reads, (T, H, W) in [0, 1]: lamp, vignette, glare, exposure, noise."""
-    looks, camera, image = pose.looks, canvas.camera, canvas.pixels
+    appearance, camera, image = pose.appearance, canvas.camera, canvas.pixels
     down, across = np.mgrid[0 : camera.height, 0 : camera.width].astype(np.float32) + np.float32(0.5)
     x, y = (across - camera.width / 2) / camera.scale, (down - camera.height / 2) / camera.scale
     # The lamp sits beside the camera and is aimed at the driver.
     lamp = 1.0 + 0.45 * np.exp(-((x - 0.06) ** 2) / 0.07 - (y + 0.05) ** 2 / 0.13)
-    falloff = lamp * (1 - looks.vignette * np.clip(x * x + (y + 0.05) ** 2, 0, 1) * 1.3)
-    glare = 0.12 * looks.window * np.exp(-((x - 0.5) ** 2) / 0.05 - (y + 0.15) ** 2 / 0.12)
-    image *= looks.exposure * falloff
-    image += glare * (0.5 + 0.5 * max(looks.light, 0))
+    falloff = lamp * (1 - appearance.vignette * np.clip(x * x + (y + 0.05) ** 2, 0, 1) * 1.3)
+    glare = 0.12 * appearance.window * np.exp(-((x - 0.5) ** 2) / 0.05 - (y + 0.15) ** 2 / 0.12)
+    image *= appearance.exposure * falloff
+    image += glare * (0.5 + 0.5 * max(appearance.light, 0))
     # Highlights saturate softly, as a film curve has it: 0 stays 0 and 1.5 becomes 1.
     np.maximum(image - np.float32(0.015), 0, out=image)
-    image *= -looks.curve
+    image *= -appearance.curve
     np.expm1(image, out=image)
-    image /= np.expm1(-1.5 * looks.curve)
+    image /= np.expm1(-1.5 * appearance.curve)
     # Shot noise grows with the signal; the fixed share is read-out noise.
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    image += noise * (looks.noise * (0.6 + 0.8 * np.sqrt(image)))
+    image += noise * (appearance.noise * (0.6 + 0.8 * np.sqrt(image)))
     return np.clip(image, 0, 1, out=image)

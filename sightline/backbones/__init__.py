@@ -1,4 +1,4 @@
-"""Video transformers behind one contract (`sightline.backbones.contract.backbone`)."""
+"""Video transformers behind one contract (`contract.backbone`), and their registry."""
 
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer

@@ -64,6 +64,7 @@ VARIANTS: dict[str, Variant] = {
     "vit_base_videomae": Variant(ViT, ViTConfig(), IMAGENET),
     "vit_demo": Variant(ViT, VIT_DEMO, IMAGENET),
 }
+DEFAULT_BACKBONE = "video_swin_s"
 
 
 def build_backbone(

@@ -1,0 +1,1 @@
+"""Reading other people's weights: files, the forms they come in, and renaming."""

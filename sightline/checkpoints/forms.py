@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.models._meta import _KINETICS400_CATEGORIES
+from torchvision.models.video import Swin3D_T_Weights
 
 from sightline.checkpoints.pretraining import NOTHING, PretrainingInfo
 
@@ -22,6 +22,8 @@ Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 IMAGENET = PretrainingInfo(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 KINETICS = PretrainingInfo(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))
+# All of torchvision's Kinetics weights list the same classes.
+KINETICS400 = tuple(Swin3D_T_Weights.KINETICS400_V1.meta["categories"])
 VIDEOMAE = replace(IMAGENET, frames=16, stride=4)
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")
 # Sampling stride of the released TimeSformers (base, HR, L) by their frames.
@@ -37,7 +39,7 @@ class Form:
         family: Family of the backbone that it belongs to.
         marks: Patterns, each of which some name in the file matches; no other form has them all.
         renames: Patterns and what replaces them, applied to every name one after the other.
-        facts: What holds for its releases, where the file does not say otherwise.
+        pretraining: What holds for its releases, where the file does not say otherwise.
         dropped: Pattern of names (in the file) that the model has no use for.
         headless: The model's tensors, besides the classifier, that start afresh where the file has no classifier.
         finish: What renaming alone cannot do.
@@ -48,7 +50,7 @@ class Form:
     family: str
     marks: tuple[str, ...]
     renames: Renames = ()
-    facts: PretrainingInfo = NOTHING
+    pretraining: PretrainingInfo = NOTHING
     dropped: str | None = None
     headless: tuple[str, ...] = ()
     finish: Callable[[Tensors], Tensors] = dict
@@ -60,7 +62,7 @@ def _kinetics_classes(head: str) -> Callable[[Tensors], PretrainingInfo]:
 
     def measure(tensors: Tensors) -> PretrainingInfo:
         complete = head in tensors and tensors[head].shape[:1] == (400,)
-        return PretrainingInfo(classes=tuple(_KINETICS400_CATEGORIES)) if complete else NOTHING
+        return PretrainingInfo(classes=KINETICS400) if complete else NOTHING
 
     return measure
 
@@ -113,7 +115,7 @@ FORMS = (
         "torchvision Video Swin state dict",
         "video_swin",
         (r"^features\.\d+\.\d+\.attn\.relative_position_bias_table$",),
-        facts=replace(IMAGENET, frames=32, stride=2),
+        pretraining=replace(IMAGENET, frames=32, stride=2),
         measure=_kinetics_classes("head.weight"),
     ),
     Form(
@@ -157,7 +159,7 @@ FORMS = (
         "torchvision MViTv2 state dict",
         "mvit",
         (r"^conv_proj\.weight$", r"^blocks\.\d+\.attn\.rel_pos_h$"),
-        facts=replace(KINETICS, frames=16, stride=4),
+        pretraining=replace(KINETICS, frames=16, stride=4),
         measure=_kinetics_classes("head.1.weight"),
     ),
     Form(
@@ -181,7 +183,7 @@ FORMS = (
         "official VideoMAE checkpoint",
         "vit",
         (r"^blocks\.\d+\.attn\.q_bias$",),
-        facts=VIDEOMAE,
+        pretraining=VIDEOMAE,
     ),
     Form(
         "official VideoMAE pretraining checkpoint",

@@ -46,7 +46,7 @@ class LoadReport:
         fresh: Names of the model's tensors that keep their random initialisation.
         unused: Names of the file's other tensors that were not taken over.
         interpolated: One sentence for each tensor that was fitted to another number of frames or another size.
-        facts: What is known of how the weights were trained.
+        pretraining: What is known of how the weights were trained.
         stated: Which of these facts the file says itself; the others are usual for its form.
     """
 
@@ -57,7 +57,7 @@ class LoadReport:
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
     interpolated: tuple[str, ...]
-    facts: PretrainingInfo
+    pretraining: PretrainingInfo
     stated: PretrainingInfo
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class LoadReport:
         return "\n  ".join(lines)
 
     def _training(self) -> str:
-        facts = self.facts
+        facts = self.pretraining
         clip = f"{facts.frames or 'an unknown number of'} frames, stride {facts.stride or 'unknown'}"
         if facts.mean is None or facts.std is None:
             return f"Trained on {clip}; the normalisation is not known and stays the model's."
@@ -116,7 +116,7 @@ def load_weights(backbone: Backbone, weights: str | Path, name: str | None = Non
         tuple(key for key in own if key not in fits and not COMPUTED.search(key)),
         (*(key for key in tensors if key not in own), *source.dropped),
         tuple(interpolated),
-        source.facts,
+        source.pretraining,
         source.stated,
     )
     log.info("%s", report)
@@ -139,7 +139,7 @@ def _fitting(
     if missing or unknown:
         raise CheckpointError(_mismatch(backbone, path, source.form, tensors, missing, unknown))
     whole = all(key in fits for key in classifier)
-    if whole and not _other_classes(backbone.record.class_names, source.facts.classes):
+    if whole and not _other_classes(backbone.record.class_names, source.pretraining.classes):
         return fits, ()
     # Never half a classifier.
     left_out = tuple(key for key in classifier if key in tensors)
@@ -161,8 +161,7 @@ def _under_our_names(backbone: Backbone, content: Content) -> Source:
     common = set(content.tensors) & set(backbone.state_dict())
     if 2 * len(common) < len(content.tensors):
         raise CheckpointError(
-            f"{content.path} is of no form that is known; its names are "
-            f"{', '.join(list(content.tensors)[:3])}, ... {KNOWN}"
+            f"{content.path} is in no known form; its names are {', '.join(list(content.tensors)[:3])}, ... {KNOWN}"
         )
     return Source("state dict under the model's own names", None, dict(content.tensors))
 
@@ -189,9 +188,10 @@ def _check_architecture(backbone: Backbone, path: Path, source: Source) -> None:
         )
     # Only where nothing was cut out does the number of heads say how the model was built.
     sites = {len(site.heads) for info in infos.values() for site in info.sites}
-    if source.facts.heads and not source.removed_heads and len(sites) == 1 and source.facts.heads not in sites:
+    wanted = source.pretraining.heads
+    if wanted and not source.removed_heads and len(sites) == 1 and wanted not in sites:
         raise CheckpointError(
-            f"{path} is {_article(source.form)} with {source.facts.heads} attention heads per layer; the model has "
+            f"{path} is {_article(source.form)} with {wanted} attention heads per layer; the model has "
             f"{sites.pop()}. The shapes agree, but the results would be wrong. Set the backbone's option heads."
         )
 
@@ -203,7 +203,7 @@ def _other_classes(ours: Iterable[str], theirs: Iterable[str]) -> bool:
 
 
 def _record(record: ModelRecord, path: Path, source: Source) -> ModelRecord:
-    facts = source.facts
+    facts = source.pretraining
     known = facts.mean is not None and facts.std is not None
     return replace(
         record,

@@ -24,7 +24,7 @@ class Source:
         form: What it is, in words.
         family: Family that it belongs to; None where only a comparison can tell.
         tensors: Its state dict under the family's names.
-        facts: What is known of how it was trained.
+        pretraining: What is known of how it was trained.
         stated: Which of these facts the file says itself.
         dropped: Names in the file of what the model has no use for.
         lacks: The model's tensors that such a file does not hold and that start afresh.
@@ -35,7 +35,7 @@ class Source:
     form: str
     family: str | None
     tensors: Tensors
-    facts: PretrainingInfo = NOTHING
+    pretraining: PretrainingInfo = NOTHING
     stated: PretrainingInfo = NOTHING
     dropped: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def recognise(content: Content) -> Source | None:
     kept = {name: tensor for name, tensor in content.tensors.items() if name not in set(dropped)}
     tensors = form.finish(_renamed(kept, form.renames))
     lacks = () if "head.weight" in tensors else form.headless
-    facts = stated.over(form.measure(tensors)).over(form.facts)
+    facts = stated.over(form.measure(tensors)).over(form.pretraining)
     return Source(form.name, form.family, tensors, facts, stated, dropped, lacks)
 
 
@@ -87,7 +87,7 @@ def _own(content: Content, stated: PretrainingInfo) -> Source | None:
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{content.path} does not say properly what was cut out of its model ({error})."
+            f"{content.path} does not say correctly what was cut out of its model ({error})."
         ) from error
     return Source(name, form.family if form else None, tensors, stated, stated, dropped, (), layers, heads)
 

@@ -1,4 +1,4 @@
-"""What a backbone looks at: maps of single attention heads, rollout, and drawing them over frames."""
+"""What a backbone looks at: maps, how good they are, and drawing them over frames."""
 
 from sightline.explain.cell_map import CellMap
 from sightline.explain.drawing.overlay import color_range, overlay, write_mp4

@@ -65,14 +65,14 @@ def export_model(
 
     Args:
         backbone: The model, already without what the plan removes.
-        folder: Where it shall be, ``.../pruned/<plan_id>``.
+        folder: Where to write it, ``.../pruned/<plan_id>``.
         name: Registered name of the backbone.
         options: Its options, as `build_backbone` took them.
         plan: What was removed and why, and which tokens the model runs with.
         provenance: Where it comes from: run, data, table of scores.
         scores: Mean score by layer or head, if a ranking was made.
         sampling: How frames are taken from a video.
-        hyper_parameters: What Lightning shall build the module of ``model.ckpt`` from; plain values only.
+        hyper_parameters: What Lightning builds the module of ``model.ckpt`` from; plain values only.
         programs: What else to write: ``torch_export`` (``model.pt2``), ``onnx`` (``model.onnx``).
         ranking: The full model's removable layers, the least relevant first, if all were ranked.
 

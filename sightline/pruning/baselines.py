@@ -122,7 +122,7 @@ def score_baselines(
         weights_sha256: Hash of the model's weights and structure.
         data_sha256: Hash of the list of samples and of how frames are taken from them.
         ranks: The processes that share the work.
-        provenance: What else the file shall say.
+        provenance: What else to record in the file.
 
     Returns:
         The file's content; ``scores`` holds the mean of every layer for every method.

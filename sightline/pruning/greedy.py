@@ -91,7 +91,7 @@ def score_without(
         data_sha256: Hash of the list of samples and of how frames are taken from them.
         precision: Number format of the forward passes.
         ranks: The processes that share the work.
-        provenance: What else the manifest shall say.
+        provenance: What else to record in the manifest.
 
     Returns:
         The rows of the table.

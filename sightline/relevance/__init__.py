@@ -1,0 +1,1 @@
+"""What every unit contributes: scores, the ablation engine, the score table, ranking, racing."""

@@ -54,8 +54,8 @@ class CutGap:
             return f"{what}, and no noise floor is known to compare it with. Make the scores again: train.py ablate."
         return (
             f"{what}, which is not clearly above the scores' noise floor of {self.noise_floor:.3g} (at least "
-            f"{TIMES_NOISE_FLOOR} times that is). Which of the two goes is arbitrary; choose another depth, or score "
-            "at higher precision."
+            f"{TIMES_NOISE_FLOOR} times that is). Which of the two is removed is arbitrary; choose another depth, or "
+            "score at higher precision."
         )
 
 

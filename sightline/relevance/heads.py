@@ -26,14 +26,14 @@ By = Literal["data set", "class", "sample"]
 Flags = NDArray[np.bool_]
 
 
-def default_ends(family: str, layers: int) -> int:
-    """Return how many layers count as early, and as deep: 1 of a TimeSformer and 2 of the others, if there are as many.
+def default_ends(end_layers: int, layers: int) -> int:
+    """Return how many layers count as early, and as deep, where nobody says: fewer in a model of few layers.
 
     Args:
-        family: Name of the architecture family.
-        layers: Number of layers that the model has.
+        end_layers: What the backbone says, `Backbone.end_layers`.
+        layers: Number of layers that were scored.
     """
-    return min(1 if family == "timesformer" else 2, layers // 2)
+    return min(end_layers, layers // 2)
 
 
 def layer_depths(layers: Collection[int], early: int = 2, deep: int = 2) -> dict[int, str]:
@@ -204,8 +204,8 @@ def head_matrix(table: pd.DataFrame, score: str = "r") -> ScoreMatrix:
         raise ValueError("Choosing heads needs a score table of heads, got one of layers. Read heads.parquet.")
     if not matrix.complete:
         raise ValueError(
-            "Choosing heads needs every head on every sample, but this table is of a race. Score the heads again with "
-            "sampling full: train.py ablate --sampling full --overwrite true."
+            "Choosing heads needs every head on every sample, but this table comes from a race. Score the heads again "
+            "with sampling full: train.py ablate --sampling full --overwrite true."
         )
     return matrix
 

@@ -47,7 +47,7 @@ def score_split(
         ranks: The processes that share the work.
         largest_stack: The most variants of a batch to run as one; by default as many as the memory allows.
         overwrite: Replace a table made with other settings.
-        provenance: What else the manifest shall say.
+        provenance: What else to record in the manifest.
         seconds_per_part: How long to collect scores before they are written.
 
     Raises:

@@ -13,7 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# What else runs on the device, fragmentation, and kernels' own workspace shall find room too.
+# The rest is for what else runs on the device, for fragmentation, and for kernels' own workspace.
 _USED_SHARE = 0.5
 # A CPU gains nothing from a larger stack once overheads are spread, and loses a little outside of its caches.
 _CPU_BYTES = 64 * 2**20

@@ -80,7 +80,7 @@ def race_split(
         ranks: The processes that share the work.
         largest_stack: The most variants of a batch to run as one.
         overwrite: Replace a table made with other settings.
-        provenance: What else the manifest shall say.
+        provenance: What else to record in the manifest.
         seconds_per_part: How long to collect scores before they are written.
 
     Raises:

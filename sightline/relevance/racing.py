@@ -265,4 +265,4 @@ def _check(
     if not 0.5 <= confidence < 1:
         raise ValueError(f"confidence must be at least 0.5 and below 1, got {confidence}.")
     if min_samples < 30:
-        raise ValueError(f"min_samples must be at least 30 for intervals that rest on the normal law: {min_samples}.")
+        raise ValueError(f"min_samples must be at least 30 for intervals that assume normal means, got {min_samples}.")

@@ -83,7 +83,7 @@ def check_race(
 def _check_raced_score(race: Mapping[str, Any], score: str) -> None:
     if race["score"] != score:
         raise ValueError(
-            f"The table was raced by {race['score']}, which says little of {score}: units stopped where their "
+            f"The table was raced by {race['score']}, which says little about {score}: units stopped when their "
             f"{race['score']} was settled. Rank by {race['score']}, or score again with sampling full."
         )
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, Observer
 from sightline.relevance.matrix import UNIT
+from sightline.statistics.rank_correlation import spearman
 from sightline.types import Unit
 
 
@@ -104,6 +105,4 @@ def agreement(proxies: pd.DataFrame, exact: pd.DataFrame, score: str = "r") -> A
     means = pd.concat([ours.groupby(UNIT)["proxy"].mean(), theirs.groupby(UNIT)[score].mean()], axis=1)
     if means.isna().any().any():
         raise ValueError("Screening and exact scores are of different heads; run both on the same model.")
-    # Spearman's correlation is Pearson's of the ranks; ties share their mean rank.
-    ranks = means.rank()
-    return Agreement(float(ranks["proxy"].corr(ranks[score])), len(means), len(common))
+    return Agreement(float(spearman(means["proxy"].to_numpy(), means[score].to_numpy())), len(means), len(common))

@@ -135,7 +135,7 @@ class ScoreTable:
 
         Args:
             sample_ids: All samples of the split, in the data module's order, which becomes the table's.
-            provenance: What else the manifest shall say (class names, versions, checkpoint).
+            provenance: What else to record in the manifest (class names, versions, checkpoint).
             every_sample: Whether no sample may be missing.
 
         Raises:

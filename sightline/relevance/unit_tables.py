@@ -33,7 +33,7 @@ def interval_note(groups: int, raced: bool = False) -> str:
         text = f"Intervals and stability: {groups} groups resampled as a whole."
     else:
         text = (
-            f"No intervals: of {groups} groups, fewer than {MIN_GROUPS}; see the values by group. The stability "
+            f"No intervals: {groups} groups are fewer than {MIN_GROUPS}; see the values by group. The stability "
             "resamples single samples and is too optimistic."
         )
     return f"{text} No stability of a race: its units saw different samples." if raced else text
@@ -78,7 +78,7 @@ def stability_table(
         ValueError: If units were evaluated on different samples; differences between them then have no pairing.
     """
     if not matrix.complete:
-        raise ValueError("Stability needs every unit on every sample; this table is of a race. Use sampling full.")
+        raise ValueError("Stability needs every unit on every sample; this table comes from a race. Use sampling full.")
     allowed = np.ones(len(matrix.units), dtype=bool) if allowed is None else allowed
     units = matrix.units[allowed].reset_index(drop=True)
     means, resampled = matrix.means[allowed], drawn.means[:, allowed]

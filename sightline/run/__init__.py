@@ -1,0 +1,1 @@
+"""A run's folder: its paths, atomic writing, provenance, work shared among processes."""

@@ -45,7 +45,7 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         found, commands = content["run_format"], list(content["commands"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no record of a run's commands ({error!r}). Delete it, or restore it.") from error
+        raise ValueError(f"{path} is not a record of a run's commands ({error!r}). Delete or restore it.") from error
     if found != RUN_FORMAT:
         raise ValueError(
             f"{folder} is a run folder of format {found}; this version of Sightline reads format {RUN_FORMAT}. "

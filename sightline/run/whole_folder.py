@@ -20,7 +20,7 @@ def whole_folder(folder: Path, proof: str) -> Iterator[Path]:
     """Give a folder to write into, which takes its place when the block ends without an exception.
 
     Args:
-        folder: Where it goes; parents are made, and an earlier folder of this name is replaced.
+        folder: Where to put it; parents are made, and an earlier folder of this name is replaced.
         proof: A file that an earlier folder must hold to be replaced, so that nothing else is ever deleted.
 
     Raises:

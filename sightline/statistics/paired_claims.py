@@ -1,4 +1,4 @@
-"""Which units have surely a lower mean than which over all N samples, given the n that were drawn so far.
+"""Claims, after n samples, that one unit has a lower mean over all N samples than another.
 
 The samples are drawn without replacement from the finite population of all samples, so nothing has to be assumed about
 drivers or classes. The intervals are one-sided, of the mean of paired differences: Student's t, with the
@@ -23,9 +23,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from sightline.statistics.matrix import Floats
-from sightline.statistics.student_t import t_quantile
 
 SKEW_ERRORS = 3.0
 """How many of its standard errors, sqrt(6/n), are added to a skew."""
@@ -65,7 +65,7 @@ class PairedSums:
         self._cubes[block] += (x * x) @ x.T
 
     def surely_below(self, active: Indices, total: int, error: float) -> Flags:
-        """Tell which active unit (row) has surely a lower mean over all samples than which (column), (A, A).
+        """Claim for pairs of active units that one (row) has a lower mean over all samples than another (column).
 
         Args:
             active: Units to compare.
@@ -83,7 +83,7 @@ class PairedSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             skew = (third - 3 * second * mean + 2 * mean**3) / variance**1.5
         skew_at_most = np.where(varies, np.maximum(skew + SKEW_ERRORS * math.sqrt(6 / n), 0.0), 0.0)
-        t = t_quantile(error, n - 1)
+        t = -stdtrit(n - 1, error)
         factor = t + skew_at_most * skew_correction(t, n, n / total)
         width = factor * np.sqrt(variance / (n - 1) * (1 - n / total))
         return varies & (mean + width < 0)

@@ -1,0 +1,1 @@
+"""Files to uint8 clips: decoding, sampling of frames, resizing, boxes."""

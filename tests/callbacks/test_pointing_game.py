@@ -35,7 +35,7 @@ def context(cabin_root, tmp_path, monkeypatch):
 
 def test_the_cabins_boxes_are_pointed_at_and_compared_with_relevance(context, capsys):
     PointingGame().analyse(context)
-    assert "No relevance of all heads on all clips" in capsys.readouterr().out
+    assert "There is no relevance of all heads on all clips" in capsys.readouterr().out
     assert not (context.folder / "tables" / "pointing_test_summary.csv").exists()
     HeadAblation().analyse(context)
     PointingGame(deep_layers=1).analyse(context)

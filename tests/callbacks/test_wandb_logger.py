@@ -56,7 +56,7 @@ def test_when_wandb_cannot_start_at_all_the_run_goes_on(tmp_path, no_mode, monke
 
     monkeypatch.setattr(wandb, "init", broken)
     assert wandb_logger(WandbOptions(mode="online"), tmp_path) is None
-    assert "goes on without W&B" in caplog.text
+    assert "continues without W&B" in caplog.text
 
 
 def test_a_failure_in_the_middle_is_told_once_and_stops_nothing(tmp_path, monkeypatch, caplog):
@@ -70,7 +70,7 @@ def test_a_failure_in_the_middle_is_told_once_and_stops_nothing(tmp_path, monkey
         for step in range(3):
             logger.log_metrics({"x": 1.0}, step)
         log_to_wandb([logger], {"table": pd.DataFrame({"a": [1]})})
-    assert caplog.text.count("the run goes on") == 1
+    assert caplog.text.count("the run continues") == 1
     assert "same results are in the run's folder" in caplog.text
 
 

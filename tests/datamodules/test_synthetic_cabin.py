@@ -22,7 +22,7 @@ from datamodules.cabin.files import (
     video_name,
     write_cabin,
 )
-from datamodules.cabin.pose import Looks
+from datamodules.cabin.pose import Appearance
 from datamodules.synthetic_cabin import SyntheticCabin
 
 SMALL = CabinSettings(
@@ -94,8 +94,8 @@ def test_a_subject_looks_the_same_in_every_action_and_unlike_the_others():
     settings, actions = CabinSettings(subjects=6, frames=2), ("steering", "eating-drinking")
     for action in ("steering", "glovebox"):
         pose, _ = perform(settings, 3, action, 0)
-        assert pose.looks == Looks.draw(settings.seed, 3)
-    # The door is in view and at rest in both: it differs by noise within a subject and by looks between subjects.
+        assert pose.appearance == Appearance.draw(settings.seed, 3)
+    # The door is in view and at rest in both: it differs by noise within a subject and by appearance between subjects.
     door = [[render_clip(settings, s, a, 0)[0][:, 90:, 100:].mean() for a in actions] for s in range(6)]
     within, between = np.ptp(door, axis=1).max(), np.std(np.mean(door, axis=1))
     assert within < 0.5 * between
@@ -105,7 +105,7 @@ def test_a_subject_looks_the_same_in_every_action_and_unlike_the_others():
 def test_hand_boxes_hold_exactly_what_is_drawn_of_the_hand(side, monkeypatch):
     settings = CabinSettings(subjects=1, frames=8, height=96, width=96)
     pose, _ = perform(settings, 0, "eating-drinking", 0)
-    camera = cabin_scene.camera_of(pose.looks, 96, 96)
+    camera = cabin_scene.camera_of(pose.appearance, 96, 96)
     boxes = [box for box in clip_boxes(settings, 0, "eating-drinking", 0) if box.object == f"{side}_hand"]
     whole = cabin_scene.draw_clip(pose, camera).pixels
     draw_hand = cabin_scene.draw_hand

@@ -10,7 +10,7 @@ import pytest
 import train
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Commands that do not take a configuration.
 ALONE = {"report", "compare", "cost"}
 

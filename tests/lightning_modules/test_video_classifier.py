@@ -3,6 +3,7 @@ import math
 import lightning as L
 import pytest
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from datamodules import SyntheticCabin
@@ -93,6 +94,36 @@ def test_nothing_readable_gives_no_predictions():
 )  # fmt: skip
 def test_learning_rate_by_hand(step, schedule, expected):
     assert rate_factor(step, total=20, warmup=4, schedule=schedule) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(0, 7), (1, 8), (4, 20)])
+def test_learning_rates_are_those_of_torchs_schedulers_one_after_the_other(warmup, total):
+    ours, theirs = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4) for _ in range(2))
+    own = LambdaLR(ours, lambda step: rate_factor(step, total, warmup, "cosine"))
+    parts = [LinearLR(theirs, 1 / (warmup + 1), total_iters=warmup), CosineAnnealingLR(theirs, total - warmup)]
+    composed = SequentialLR(theirs, parts, milestones=[warmup]) if warmup else parts[1]
+    for _ in range(total):
+        # The composed ones multiply their way from step to step, in float64.
+        assert own.get_last_lr() == pytest.approx(composed.get_last_lr(), rel=1e-12)
+        for optimizer, scheduler in ((ours, own), (theirs, composed)):
+            optimizer.step()
+            scheduler.step()
+
+
+def test_a_resumed_run_follows_the_length_it_has_now():
+    def scheduler(total: int) -> LambdaLR:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return LambdaLR(optimizer, lambda step: rate_factor(step, total, 0, "cosine"))
+
+    first = scheduler(10)
+    for _ in range(10):
+        first.optimizer.step()
+        first.step()
+    longer = scheduler(20)
+    longer.load_state_dict(first.state_dict())
+    longer.optimizer.step()
+    longer.step()
+    assert longer.get_last_lr() == pytest.approx([(1 + math.cos(math.pi * 11 / 20)) / 2])
 
 
 @pytest.mark.parametrize("stage", ["fit", "test"])

@@ -1,4 +1,4 @@
-"""How the fixture of `tests/test_older_runs.py` was made: runs and exports as an older version wrote them.
+"""How the fixture of `tests/older_runs/` was made: runs and exports as an older version wrote them.
 
 What lies beside this file was written by Sightline 0.1.0 at commit 43a2d8a and shows what later versions must read. It
 is not made again when the code changes. To make one of another version, take that version's commit:

@@ -1,0 +1,1 @@
+"""What every backbone does: layers, token states, observations, reducers."""

@@ -1,0 +1,1 @@
+"""One file (or two) per architecture family."""

@@ -250,6 +250,7 @@ class TimeSformer(BlockStack):
     """TimeSformer: patches of single frames, a class token, learned positions of place and frame."""
 
     family = "timesformer"
+    end_layers = 1
     reads_class_tokens = True
     config: TimeSformerConfig
 

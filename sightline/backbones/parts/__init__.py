@@ -1,0 +1,1 @@
+"""What several families are built of: attention, windows, relative positions."""

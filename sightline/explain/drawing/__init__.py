@@ -1,0 +1,1 @@
+"""Maps over frames; blurring of what nobody is to see."""

@@ -1,0 +1,1 @@
+"""Maps from attention: single heads, products of heads, rollout."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sightline.explain.metrics.pointing import spearman
+from sightline.statistics.rank_correlation import spearman
 
 
 def map_agreement(ours: Tensor, theirs: Tensor) -> float:
@@ -12,5 +12,4 @@ def map_agreement(ours: Tensor, theirs: Tensor) -> float:
 
     Ranks, because the weights of two models, families or sites have no common scale.
     """
-    rows = (pixels.double().reshape(1, -1).numpy() for pixels in (ours, theirs))
-    return float(spearman(*rows)[0])
+    return float(spearman(*(pixels.double().flatten().numpy() for pixels in (ours, theirs))))

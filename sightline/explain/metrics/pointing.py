@@ -16,8 +16,7 @@ or none, belong to the action says nothing and does not count.
 
 The control is a uniform map, on which every place ties: it gets the share of the places that are hits.
 
-Shapes: B clips, K targets, T frames, H height, W width, L places (pixels of a clip, or its frames), R resamples,
-U heads.
+Shapes: B clips, K targets, T frames, H height, W width, L places (pixels of a clip, or its frames), R resamples.
 """
 
 from __future__ import annotations
@@ -25,10 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.types import Box, ClipTruth
@@ -165,15 +161,3 @@ def _weighed(weights: Tensor, marked: Tensor) -> Tensor:
     # Clip by clip: as numbers, the marks of a whole batch are several times the size of the maps.
     inside = [(own[None] * of_clip).sum(-1, dtype=torch.float64) for own, of_clip in zip(weights, marked, strict=True)]
     return torch.stack(inside) / weights.sum(-1, dtype=torch.float64)[:, None]
-
-
-def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Spearman's rank correlation of every row of ``a`` with that of ``b``, both (R, U); ties share their rank.
-
-    Returns:
-        (R,); not a number where all values of a row are equal.
-    """
-    ranks = [pd.DataFrame(values).rank(axis=1).to_numpy() for values in (a, b)]
-    x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
-    with np.errstate(invalid="ignore"):
-        return (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))

@@ -24,7 +24,7 @@ def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> 
     parts = [
         "## Methods side by side",
         "Top-1 on the test clips in percent at every number k of removed layers, mean ± standard deviation over runs. "
-        "In bold the best method of the row.",
+        "The best method of a row is in bold.",
         _methods(tables["methods"]),
         *_differences(tables["differences"]),
         "## Accuracy and cost",
@@ -50,7 +50,7 @@ def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> 
 
 def _about_intervals(accuracy: pd.DataFrame) -> str:
     if accuracy["top1_low"].notna().any():
-        return " In brackets: 95 % intervals that resample the test subjects of all runs as wholes."
+        return " In brackets: 95 % intervals that resample whole test subjects of all runs."
     return " No intervals: too few test subjects; see by_subject.csv."
 
 

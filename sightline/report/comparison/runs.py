@@ -50,7 +50,7 @@ def read_runs(folders: Sequence[Path | str]) -> Runs:
             if known[1] != set(clips["class"]):
                 raise ValueError(
                     f"Runs of one backbone are averaged, but {known[0]} and {name} of {backbone} were tested on "
-                    f"different classes, e.g. {min(known[1] ^ set(clips['class']))}. Compare them apart."
+                    f"different classes, e.g. {min(known[1] ^ set(clips['class']))}. Compare them separately."
                 )
         models.append(table.assign(run=name))
         outcomes.append(clips.assign(run=name))
@@ -65,8 +65,8 @@ def _read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for needed in (run.pruning_table, run.splits):
         if not needed.is_file():
             raise FileNotFoundError(
-                f"{folder} is no run with tested models: it has no {needed.relative_to(folder)}. Make it with train.py "
-                "fit, or train.py prune --run of a trained run."
+                f"{folder} is no run with tested models: it has no {needed.relative_to(folder)}. Make it with "
+                "train.py fit, or train.py prune --run of a trained run."
             )
     table = read_pruning_table(run.pruning_table)
     named = pd.read_csv(run.splits, dtype=str, keep_default_na=False)

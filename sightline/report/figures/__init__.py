@@ -1,0 +1,1 @@
+"""Figures, static and interactive."""

@@ -212,7 +212,7 @@ def strip_figure(frames: Frames, panels: Sequence[Panel], title: str, note: str 
     shown = consecutive(peak_frame(panels[0].pixels), len(frames))
     part = slice(shown.start, shown.stop)
     height, width = frames.shape[1:3]
-    # Few frames shall not fill the page.
+    # Few frames must not fill the page.
     page = _WIDTH * max(0.5, len(shown) / COLUMNS)
     row = (page - 1.2) / len(shown) * height / width + 0.3
     figure = new_figure(page, row * (len(panels) + 1) + 0.8)

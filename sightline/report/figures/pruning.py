@@ -88,7 +88,7 @@ def accuracy_against_cost(
             _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
-                _number_points(axes, points[points["k"] > 0], scale, curve.look.colour, above=number % 2 == 0)
+                _number_points(axes, points[points["k"] > 0], scale, curve.style.colour, above=number % 2 == 0)
         if full is not None:
             axes.plot(full["macs"] / scale, full["top1"], "*", color=INK, markersize=10, zorder=5, label="unpruned")
         axes.set_xlabel(f"Multiply-adds per clip ({unit})")
@@ -121,16 +121,16 @@ def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
 
 def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:
     # The first method's curves lie above the others', which show around them where they coincide.
-    first = curve.look.colour in MODE_COLOURS.values()
+    first = curve.style.colour in MODE_COLOURS.values()
     axes.plot(
-        x, points["top1"], color=curve.look.colour, marker=curve.look.marker, linestyle=curve.look.line,
+        x, points["top1"], color=curve.style.colour, marker=curve.style.marker, linestyle=curve.style.line,
         markersize=4.5 if first else 6, linewidth=1.5 if first else 2.5, alpha=1 if first else 0.75, label=label,
         zorder=4 if first else 3,
     )  # fmt: skip
     if not curve.shaded:
         return
     low, high = (points[name].to_numpy(dtype=float) for name in ("low", "high"))
-    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.look.colour, alpha=0.14, linewidth=0)
+    axes.fill_between(x.to_numpy(dtype=float), low, high, color=curve.style.colour, alpha=0.14, linewidth=0)
 
 
 def _number_points(axes: Axes, points: pd.DataFrame, scale: float, colour: str, above: bool) -> None:

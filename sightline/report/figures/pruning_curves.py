@@ -30,7 +30,7 @@ NO_LINE = "none"
 
 
 @dataclass(frozen=True)
-class Look:
+class CurveStyle:
     """How a way of pruning is told from the others: label, colour, marker and line style."""
 
     label: str
@@ -44,7 +44,7 @@ class Curve:
     """The models of one way of pruning, by depth of the cut.
 
     Attributes:
-        look: What tells it from the others.
+        style: What tells it from the others.
         points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
         start: The model that the cuts start from, likewise: the unpruned one with the same tokens, number format and
             runtime; None where that was not tested.
@@ -52,7 +52,7 @@ class Curve:
         shaded: Whether low and high are drawn.
     """
 
-    look: Look
+    style: CurveStyle
     points: pd.DataFrame
     start: pd.Series | None
     seeds: int
@@ -84,7 +84,7 @@ def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
             f"measured {'top1' if axis == 'k' else 'top1 and macs'}, so there is no curve to draw. "
             "Test pruned models first with `train.py prune`."
         )
-    looks = _looks(drawn)
+    styles = _styles(drawn)
     found: list[BackboneCurves] = []
     for backbone in kept:
         group = rows[rows["backbone"] == backbone]
@@ -94,12 +94,12 @@ def backbone_curves(frame: pd.DataFrame, axis: str) -> list[BackboneCurves]:
         starts = {
             tuple(map(str, key)): _points(same).iloc[0] for key, same in whole.groupby(list(REDUCTION), sort=False)
         }
-        found.append((str(backbone), full, list(_curves(drawn[drawn["backbone"] == backbone], starts, looks))))
+        found.append((str(backbone), full, list(_curves(drawn[drawn["backbone"] == backbone], starts, styles))))
     return found
 
 
-def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
-    """Give every way of pruning its look, the same in all panels."""
+def _styles(rows: pd.DataFrame) -> dict[tuple[str, ...], CurveStyle]:
+    """Give every way of pruning its style, the same in all panels."""
     cut = rows[rows["k"] > 0]
     scores = {score for score in cut["score"] if score in RELEVANCE_SCORES}
     told = {"mode": True, "method": cut["method"].nunique() > 1, "score": len(scores) > 1}
@@ -107,8 +107,8 @@ def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
     first = tuple(plain[["method", "score"]].iloc[0]) if len(plain) else None
     free = [colour for colour in CYCLE if colour not in MODE_COLOURS.values()]
     colours: dict[tuple[str, ...], str] = {}
-    looks: dict[tuple[str, ...], Look] = {}
-    # Curves before points, so that a curve looks the same over cost and over depth, where there are no points.
+    styles: dict[tuple[str, ...], CurveStyle] = {}
+    # Curves before points, so that a curve styles the same over cost and over depth, where there are no points.
     ways = pd.concat([cut, rows[rows["k"] == 0]]).drop_duplicates(WAY)
     row: Any
     for number, row in enumerate(ways.itertuples(index=False)):
@@ -128,12 +128,12 @@ def _looks(rows: pd.DataFrame) -> dict[tuple[str, ...], Look]:
         dashed = mode == "highest" and colour not in MODE_COLOURS.values()
         line = NO_LINE if row.k == 0 else ":" if method.endswith("heads") else "--" if dashed else "-"
         way = tuple(str(getattr(row, key)) for key in WAY)
-        looks[way] = Look(label, colour, MARKERS[number % len(MARKERS)], line)
-    return looks
+        styles[way] = CurveStyle(label, colour, MARKERS[number % len(MARKERS)], line)
+    return styles
 
 
 def _curves(
-    rows: pd.DataFrame, starts: Mapping[tuple[str, ...], pd.Series], looks: Mapping[tuple[str, ...], Look]
+    rows: pd.DataFrame, starts: Mapping[tuple[str, ...], pd.Series], styles: Mapping[tuple[str, ...], CurveStyle]
 ) -> Iterator[Curve]:
     """Yield a curve per way of pruning; what is a curve's start is no curve of its own."""
     started = set(rows.loc[rows["k"] > 0, list(REDUCTION)].itertuples(index=False, name=None))
@@ -143,10 +143,10 @@ def _curves(
     for way, group in groups:
         points = _points(group)
         named = tuple(str(part) for part in way)
-        look = looks[named]
-        shaded = look.line != NO_LINE and (len(groups) <= FEW or look.colour in MODE_COLOURS.values())
-        start = None if look.line == NO_LINE else starts.get(named[3:])
-        yield Curve(look, points, start, int(points["seeds"].max()), shaded)
+        style = styles[named]
+        shaded = style.line != NO_LINE and (len(groups) <= FEW or style.colour in MODE_COLOURS.values())
+        start = None if style.line == NO_LINE else starts.get(named[3:])
+        yield Curve(style, points, start, int(points["seeds"].max()), shaded)
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:
@@ -174,4 +174,4 @@ def with_start(curve: Curve) -> pd.DataFrame:
 def curve_label(curve: Curve, curves: Sequence[Curve]) -> str:
     """Name a curve, with its number of seeds where not all have the same."""
     same = len({other.seeds for other in curves}) == 1
-    return curve.look.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")
+    return curve.style.label + ("" if same or curve.seeds == 1 else f" ({curve.seeds} seeds)")

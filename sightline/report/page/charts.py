@@ -92,10 +92,10 @@ def accuracy_curves(
 def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str) -> go.Scatter:
     return go.Scatter(
         x=x, y=_plain(points["top1"]), name=label,
-        mode="markers" if curve.look.line == NO_LINE else "lines+markers",
+        mode="markers" if curve.style.line == NO_LINE else "lines+markers",
         customdata=[[int(k)] for k in points["k"]],
-        line={"color": curve.look.colour, "width": 2, "dash": LINES.get(curve.look.line)},
-        marker={"symbol": MARKERS[curve.look.marker], "size": 8},
+        line={"color": curve.style.colour, "width": 2, "dash": LINES.get(curve.style.line)},
+        marker={"symbol": MARKERS[curve.style.marker], "size": 8},
         hovertemplate=f"{label}, %{{customdata[0]}} removed<br>top-1 %{{y:.1f}} %<extra></extra>",
     )  # fmt: skip
 
@@ -104,12 +104,12 @@ def _band(x: list[float], points: pd.DataFrame, curve: Curve) -> go.Scatter:
     low, high = _plain(points["low"]), _plain(points["high"])
     return go.Scatter(
         x=x + x[::-1], y=high + low[::-1], mode="lines", fill="toself", showlegend=False, hoverinfo="skip",
-        line={"width": 0}, fillcolor=translucent(curve.look.colour, 0.13),
+        line={"width": 0}, fillcolor=translucent(curve.style.colour, 0.13),
     )  # fmt: skip
 
 
 def translucent(colour: str, alpha: float) -> str:
-    """Return ``#rrggbb`` as rgba, which looks right on light and on dark ground."""
+    """Return ``#rrggbb`` as rgba, which styles right on light and on dark ground."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 

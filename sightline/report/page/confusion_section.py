@@ -23,7 +23,7 @@ def confusion_section(run: RunResults) -> Section:
     section = Section(
         "test",
         "Test of the unpruned model",
-        "The model before anything is cut, on clips that it was neither trained nor chosen on.",
+        "The model before anything is cut, on clips that were used neither to train nor to choose it.",
     )
     found = confusion(run)
     if found is None:
@@ -69,8 +69,8 @@ def _read_counts(run: RunResults, path: Path) -> tuple[list[str], NDArray[np.int
     names = list(map(str, frame.index))
     if len(names) != frame.shape[1] or not all(pd.api.types.is_integer_dtype(kind) for kind in frame.dtypes):
         raise ValueError(
-            f"{path} is no confusion matrix: expected one row and one column of counts per class. Write it anew with: "
-            f"{run.command('test')}"
+            f"{path} is not a confusion matrix: expected one row and one column of counts per class. Write it again "
+            f"with: {run.command('test')}"
         )
     return names, frame.to_numpy(dtype=np.int64), str(path.relative_to(run.folder))
 

@@ -84,7 +84,7 @@ def read_captions(path: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}). Restore it, or delete it.") from error
+        raise ValueError(f"{path} is not JSON ({error}). Restore it, or delete it.") from error
     if not isinstance(content, dict) or not all(isinstance(caption, str) for caption in content.values()):
         raise ValueError(
             f'{path} should hold one object of file names and captions, {{"clip.png": "What it shows"}}. '

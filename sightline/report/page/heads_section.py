@@ -22,7 +22,7 @@ def heads_section(run: RunResults) -> Section:
         "Specialised heads",
         "For every class the head of the last layers whose removal changes the predictions of its clips most. The "
         "margin is its lead over the second; ‘chosen again’ is the share of resampled data sets that pick the same "
-        "head. A small margin or share means that several heads serve the class alike.",
+        "head. A small margin or share means that several heads serve the class equally well.",
     )
     for name in run.names("specialised_heads_*"):
         split = name.removeprefix("specialised_heads_")

@@ -28,9 +28,9 @@ def pointing_section(run: RunResults) -> Section:
     section = Section(
         "pointing",
         "Do heads look at what matters?",
-        "Where boxes say where hands, faces or objects are, each head's attention is held against them: how often its "
+        "Where boxes say where hands, faces or objects are, each head's attention is compared with them: how often its "
         "peak lies inside a box (pointing), and what share of it does (share). A uniform map and heads drawn at random "
-        "are the controls; beating them shows that attention is not spread blindly, and not yet that training did it.",
+        "are the controls; beating them shows that attention is not spread evenly, but not that training is the cause.",
     )
     for split in SPLITS:
         section.blocks += _summary(run, split)
@@ -103,7 +103,7 @@ def _heads(heads: pd.DataFrame) -> Table:
         Column("target"), Column("head"), Column("clips", True), Column("pointing", True),
         Column("95 % interval", True, "of pointing"), Column("uniform", True, "pointing of a uniform map"),
         Column("share", True), Column("uniform", True, "share of a uniform map"),
-        Column("in time", True, "How often the frame that gets most lies in the action"),
+        Column("in time", True, "How often the frame with the most attention lies in the action"),
         Column("uniform", True, "in time, of a uniform map"),
     ]  # fmt: skip
     rows = [

@@ -40,7 +40,7 @@ def provenance_section(run: RunResults) -> Section:
     section = Section(
         "provenance",
         "Where this comes from",
-        "What it takes to make these results again. Scores belong to the weights and clips with the hashes below.",
+        "What is needed to reproduce these results. Scores belong to the weights and clips with the hashes below.",
     )
     commands = (run.provenance or {}).get("commands", [])
     if commands:

@@ -100,8 +100,9 @@ def _table(frame: pd.DataFrame) -> Table:
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
     strong = frozenset(place for place, reference in enumerate(reference_rows(frame)) if reference)
     caption = (
-        "Every tested model, on the test clips. Intervals (Wilson) take clips as independent, so where many clips show "
-        "the same driver they are too narrow. Milliseconds and clips per second are of the machine that pruned."
+        "Every tested model, on the test clips. Intervals (Wilson) assume that clips are independent, so where many "
+        "clips show the same driver they are too narrow. Milliseconds and clips per second were measured on the "
+        "machine that ran the command."
     )
     caption = " ".join(part for part in (caption, timing_note(frame)) if part)
     return Table(list(columns), rows, caption, strong)

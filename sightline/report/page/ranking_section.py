@@ -113,8 +113,8 @@ def _certainty(run: RunResults, split: str, kind: str, score: str) -> list[Block
     grouped = set(stability["resampled"]) == {"groups"}
     how = "whole groups of them" if grouped else "one by one, as there are too few groups, which is too optimistic"
     caption = (
-        f"How sure the sets of k {kind} are. The {SPLIT_NAMES[split]} are drawn again {RESAMPLES:,} times ({how}); the "
-        f"table tells how often the very same set comes out. {told}"
+        f"How certain the sets of k {kind} are. The {SPLIT_NAMES[split]} are resampled {RESAMPLES:,} times ({how}); "
+        f"the table shows how often exactly the same set results. {told}"
     )
     return [Table(list(table), [list(cells) for cells in zip(*table.values(), strict=True)], caption)]
 
@@ -142,4 +142,4 @@ def _floor(gaps: pd.DataFrame) -> str:
 def _verdict(gap: Any) -> str:
     if gap is None or pd.isna(gap.noise_floor):
         return NONE
-    return "clear" if str(gap.clear).lower() == "true" else "not clear: which of the two goes is arbitrary"
+    return "clear" if str(gap.clear).lower() == "true" else "not clear: which of the two is removed is arbitrary"

@@ -18,10 +18,10 @@ def relevance_section(run: RunResults) -> Section:
     section = Section(
         "relevance",
         "Relevance of layers and heads",
-        "Each layer and each attention head is switched off alone, and the prediction for every clip compared with the "
-        "untouched model's. Relevance r is the mean of the change of the true class' probability and of the "
-        "Jensen-Shannon divergence of the two predictions: 0 means that the unit does not matter for a clip, 1 that "
-        "everything hangs on it.",
+        "Each layer and each attention head is switched off on its own, and the prediction for every clip is compared "
+        "with that of the untouched model. Relevance r is the mean of the change of the true class' probability and of "
+        "the Jensen-Shannon divergence of the two predictions: 0 means that the unit does not matter for a clip, 1 "
+        "that the prediction depends on it entirely.",
     )
     for split in run.scored_splits():
         blocks = _boxes(run, split)
@@ -52,7 +52,7 @@ def _boxes(run: RunResults, split: str) -> list[Block]:
             "box for its numbers; drag to enlarge a part, double click to go back."
         )
         if entry.get("race"):
-            caption += " The table is of a race: boxes hold different numbers of clips."
+            caption += " The table comes from a race: boxes hold different numbers of clips."
         figure = draw[kind](scores, "r")
         for trace in figure.data:
             if trace.type == "box":

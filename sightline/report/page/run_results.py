@@ -75,12 +75,14 @@ class RunResults:
         try:
             frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no table ({error}). Write it anew with: {self.command(command)}") from error
+            raise ValueError(
+                f"{path} is not a table ({error}). Write it again with: {self.command(command)}"
+            ) from error
         missing = [column for column in columns if column not in frame.columns]
         if missing:
             raise ValueError(
                 f"{path} lacks the columns {', '.join(missing)}; another version of Sightline wrote it. "
-                f"Write it anew with: {self.command(command)}"
+                f"Write it again with: {self.command(command)}"
             )
         return None if frame.empty else frame
 
@@ -150,5 +152,7 @@ class RunResults:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}). Restore it.") from error
         if not isinstance(config, dict) or not {"model", "data", "trainer"} <= set(config):
-            raise ValueError(f"{path} is no configuration of Sightline: it lacks model, data or trainer. Wrong folder?")
+            raise ValueError(
+                f"{path} is not a configuration of Sightline: it lacks model, data or trainer. Wrong folder?"
+            )
         return config

@@ -82,8 +82,8 @@ def training_section(run: RunResults) -> Section:
     section = Section(
         "training",
         "Training",
-        "Loss and accuracy after every epoch. Where training improves and validation does not, the model learns its "
-        "training clips by heart.",
+        "Loss and accuracy after every epoch. Where training improves and validation does not, the model memorises "
+        "its training clips.",
     )
     curves = read_curves(run)
     if curves is None:
@@ -131,7 +131,7 @@ def _best_epoch(run: RunResults, curves: pd.DataFrame) -> str:
     place = int(values.argmin() if lower else values.argmax())
     epoch, value = values.index[place], float(values.iloc[place])
     told = f"{ACCURACIES[monitor]} of {100 * value:.1f} %" if monitor in ACCURACIES else f"{monitor} of {value:.4g}"
-    return f"Best epoch: {epoch} of {len(curves)}, with a {told}. All that follows is of the weights of that epoch."
+    return f"Best epoch: {epoch} of {len(curves)}, with a {told}. All results below use the weights of that epoch."
 
 
 def unreadable_section(run: RunResults) -> Section:

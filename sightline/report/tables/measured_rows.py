@@ -11,7 +11,8 @@ from sightline.export.evaluation import Accuracy
 from sightline.export.latency import Latency
 from sightline.export.reading import read_description
 from sightline.pruning.plan import PruningPlan
-from sightline.report.tables.pruning import UNPRUNED, PruningRow, accuracy_interval, pruning_rows, read_pruning_table
+from sightline.report.tables.pruning import UNPRUNED, PruningRow, pruning_rows, read_pruning_table
+from sightline.statistics.binomial import accuracy_interval
 
 
 def measured_row(

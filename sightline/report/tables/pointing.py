@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sightline.explain.metrics.pointing import ACTION, spearman
+from sightline.explain.metrics.pointing import ACTION
 from sightline.relevance.heads import layer_depths
 from sightline.relevance.matrix import UNIT
 from sightline.run.atomic import replacing
 from sightline.statistics.bootstrap import RESAMPLES, SEED, ResampledMeans, mean_intervals, resampled_means
 from sightline.statistics.matrix import Floats, ScoreMatrix
+from sightline.statistics.rank_correlation import spearman
 
 MEASURES = ("pointing", "share")
 RELEVANT = "relevant deep heads"
@@ -152,7 +153,9 @@ class _Drawn:
                 "Score the heads of this model: train.py ablate."
             )
         if own.isna().any(axis=None):
-            raise ValueError("Relevance is compared on equal clips, but this table is of a race. Use sampling full.")
+            raise ValueError(
+                "Relevance is compared on equal clips, but this table comes from a race. Use sampling full."
+            )
         count = len(scores)
         together = scores.columns.isin(own.columns).all()
         stacked = [scores, uniform, *([own[scores.columns]] if together else [])]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -42,7 +41,7 @@ class PruningRow:
         removed_layers: Original indices.
         removed_heads: Heads of layers that remain.
         top1: Share of clips that are classified correctly.
-        top1_low: Lower end of its interval, see `accuracy_interval`.
+        top1_low: Lower end of its interval, see `sightline.statistics.binomial`.
         top1_high: Upper end.
         mean_class_acc: Mean over classes of the share of their clips that are classified correctly.
         params: Number of parameters.
@@ -140,7 +139,7 @@ def read_pruning_table(path: Path | str) -> pd.DataFrame:
     if missing:
         raise ValueError(
             f"{path} is not a table of pruned models: it lacks the columns {', '.join(missing)}. "
-            "Write it anew with `train.py prune`."
+            "Write it again with `train.py prune`."
         )
     # In text columns "" stays "", and a model may be called "None" or "nan".
     empty = {name: [""] for name in (*_WHOLE, *_REAL)}
@@ -177,30 +176,6 @@ def pruning_rows(frame: pd.DataFrame) -> list[PruningRow]:
         values["removed_heads"] = tuple(Unit(int(layer), site, int(head)) for layer, site, head in heads)
         rows.append(PruningRow(**values))
     return rows
-
-
-def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of an accuracy, in percent.
-
-    Wilson (1927): (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n). Unlike the normal approximation it stays
-    within 0 and 100 and has a width also where all or none are correct.
-
-    Args:
-        correct: Number of clips that were classified correctly.
-        total: Number of clips.
-        confidence: Share of such intervals that hold the true accuracy.
-    """
-    if not 0 <= correct <= total or total == 0:
-        raise ValueError(f"An accuracy needs 0 <= correct <= total and total > 0; got {correct} of {total}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is between 0 and 1, e.g. 0.95; got {confidence}.")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = correct / total
-    centre = p + z * z / (2 * total)
-    reach = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    scale = 100 / (1 + z * z / total)
-    # Rounding can leave [0, 100] by some 1e-15 where all or none are correct.
-    return max(0.0, scale * (centre - reach)), min(100.0, scale * (centre + reach))
 
 
 def _cell(value: Any, name: str) -> str:

@@ -29,7 +29,7 @@ def test_clips_are_spread_over_every_class():
 
 def test_clips_of_some_classes_alone():
     assert chosen_clips(data([0, 1, 1, 0, 1]), "test", 9, None, None, ["b"]) == [1, 2, 4]
-    with pytest.raises(ValueError, match=r"'d' is no class of the data\. Its classes: a, b, c"):
+    with pytest.raises(ValueError, match=r"'d' is not a class of the data\. Its classes: a, b, c"):
         chosen_clips(data([0]), "test", 1, None, None, ["d"])
     with pytest.raises(ValueError, match="test split has no clips of c"):
         chosen_clips(data([0, 1]), "test", 1, None, None, ["c"])

@@ -195,7 +195,7 @@ def test_checkpoints_that_cannot_be_trusted_or_do_not_fit_are_refused(runs, tmp_
 
 def test_other_inputs_and_unknown_names_are_refused(context, runs, cabin_root, tmp_path):
     refused(context, runs / "timesformer", "other_class is 'cello'.*: violin, guitar", other_class="cello")
-    refused(context, runs / "timesformer", "'cello' is no class of the data.*: steering, texting", classes="cello")
+    refused(context, runs / "timesformer", "'cello' is not a class of the data.*: steering, texting", classes="cello")
     module = VideoClassifier(
         2, ["violin", "guitar"], backbone="timesformer_demo", frames=8, size=32, options=TIMESFORMER
     )

@@ -193,7 +193,7 @@ CFG = "DATA:\n  MEAN: [0.4, 0.5, 0.6]\n  STD: [0.2, 0.3, 0.4]\n  NUM_FRAMES: 4\n
 
 @dataclass
 class Case:
-    """A file to write, what it belongs to, and what shall be found in it."""
+    """A file to write, what it belongs to, and what must be found in it."""
 
     form: str
     reference: Callable[[], nn.Module]

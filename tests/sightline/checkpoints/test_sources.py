@@ -231,7 +231,7 @@ def test_a_videomae_without_mean_pooling_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["layer1.0.conv1.weight", "fc.weight"], r"no form that is known; its names are layer1.*official TimeSformer"),
+        (["layer1.0.conv1.weight", "fc.weight"], r"in no known form; its names are layer1.*official TimeSformer"),
         (["cls_positional_encoding.pos_embed_spatial"], "MViT version 1"),
         (["pos_encoding.spatial_pos", "conv_proj.weight"], "MViT version 1"),
         (["backbone.transformer_layers.layers.0.norm.weight"], "mmaction2's TimeSformer"),

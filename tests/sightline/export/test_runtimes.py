@@ -160,6 +160,15 @@ def program(tmp_path):
     return tmp_path / "model.pt2", {"clips.0": clips, "logits.0": Doubled()(clips)}
 
 
+def test_programs_do_not_tell_where_they_were_made(tmp_path):
+    backbone = build_backbone("vit_demo", 3, {"depth": 1}).eval()
+    told = write_programs(backbone, tmp_path, ["torch_export", "onnx"])
+    assert told
+    here = str(Path(programs.__file__).resolve().parents[2]).encode()
+    for path in (tmp_path / "model.pt2", tmp_path / "model.onnx"):
+        assert here not in path.read_bytes(), path
+
+
 def test_a_program_that_differs_is_refused(program):
     path, cases = program
     assert check_file(path, cases) == {"checked": True, "largest_difference": 0.0}

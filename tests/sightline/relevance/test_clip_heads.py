@@ -69,7 +69,7 @@ def test_a_class_that_was_not_scored_is_named():
 
 
 def test_a_raced_table_is_refused():
-    with pytest.raises(ValueError, match="of a race"):
+    with pytest.raises(ValueError, match="from a race"):
         HeadChooser(table().iloc[:-1], CLASSES, 1, 1, 1)
 
 

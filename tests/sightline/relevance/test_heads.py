@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sightline.backbones import build_backbone
 from sightline.relevance.heads import (
     default_ends,
     extreme_heads,
@@ -60,11 +61,12 @@ def test_overlapping_depths_are_refused(early, deep):
 
 
 @pytest.mark.parametrize(
-    ("family", "layers", "ends"),
-    [("timesformer", 12, 1), ("video_swin", 24, 2), ("mvit", 16, 2), ("vit", 12, 2), ("vit", 3, 1), ("vit", 1, 0)],
-)
-def test_default_ends(family, layers, ends):
-    assert default_ends(family, layers) == ends
+    ("name", "layers", "ends"),
+    [("timesformer_demo", 12, 1), ("video_swin_demo", 24, 2), ("mvit_demo", 16, 2), ("vit_demo", 12, 2),
+     ("vit_demo", 3, 1), ("vit_demo", 1, 0)],
+)  # fmt: skip
+def test_default_ends(name, layers, ends):
+    assert default_ends(build_backbone(name, 2).end_layers, layers) == ends
 
 
 # ------------------------------------------------------------------ most and least relevant
@@ -243,7 +245,7 @@ def test_tables_of_layers_and_of_races_are_refused():
     with pytest.raises(ValueError, match=r"got one of layers.*heads\.parquet"):
         extreme_heads(score_table(np.ones((3, 2))))
     table = random_table(0)
-    with pytest.raises(ValueError, match="table is of a race"):
+    with pytest.raises(ValueError, match="table comes from a race"):
         specialised_heads(table.iloc[1:], NAMES)
     with pytest.raises(ValueError, match="score must be one of"):
         head_generality(table, "nonsense")

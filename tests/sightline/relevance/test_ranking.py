@@ -84,7 +84,7 @@ def test_ties_of_a_race_share_a_place():
 
 def test_a_race_answers_only_what_it_was_run_for():
     table = layer_table(l0=[0.25, 0.5], l1=[0.1], l3=[0.3, 0.3])
-    with pytest.raises(ValueError, match="raced by r, which says little of jsd"):
+    with pytest.raises(ValueError, match="raced by r, which says little about jsd"):
         rank_units(table, "jsd", RACE)
     with pytest.raises(ValueError, match=r"units that the table lacks, e.g. \(3, '', -1\)"):
         rank_units(layer_table(l0=[0.25, 0.5], l1=[0.1]), race=RACE)

@@ -12,7 +12,6 @@ from sightline.explain.metrics.pointing import (
     mass_inside,
     peak_inside,
     pointing_scores,
-    spearman,
 )
 from sightline.types import Box, ClipTruth
 
@@ -200,24 +199,3 @@ def test_maps_that_are_none_are_refused(maps, message):
 def test_a_negative_tolerance_is_refused():
     with pytest.raises(ValueError, match="tolerance of 0 pixels or more, got -1"):
         clip_targets([], 1, 1, 1, -1)
-
-
-# ------------------------------------------------------------------ rank correlation
-
-
-def test_spearman_by_hand():
-    a = np.array([[1.0, 2, 3, 4], [1, 2, 3, 4], [1, 1, 2, 3], [5, 5, 5, 5]])
-    b = np.array([[10.0, 20, 30, 99], [4, 3, 2, 1], [1, 2, 2, 3], [1, 2, 3, 4]])
-    found = spearman(a, b)
-    # Row 2: ranks 1.5 1.5 3 4 and 1 2.5 2.5 4; centred products 3.75, squares 4.5 both.
-    assert found[:3] == pytest.approx([1, -1, 3.75 / 4.5])
-    assert np.isnan(found[3])
-
-
-def test_spearman_without_ties_is_one_minus_six_times_the_squared_rank_differences():
-    rng = np.random.default_rng(0)
-    a, b = rng.random((5, 9)), rng.random((5, 9))
-    for x, y, found in zip(a, b, spearman(a, b), strict=True):
-        ranks = [[sorted(values).index(value) for value in values] for values in (x, y)]
-        d2 = sum((i - j) ** 2 for i, j in zip(*ranks, strict=True))
-        assert found == pytest.approx(1 - 6 * d2 / (9 * 80))

@@ -33,7 +33,7 @@ def test_without_pruning_the_test_is_shown(run):
     names, counts, source = confusion(RunResults(run))
     assert (names, counts.tolist(), source) == (["1", "b"], [[3, 1], [0, 2]], "tables/confusion.csv")
     (run / "tables/confusion.csv").write_text("true,a,b\na,x,1\nb,0,2\n")
-    with pytest.raises(ValueError, match=r"no confusion matrix.*train\.py test"):
+    with pytest.raises(ValueError, match=r"not a confusion matrix.*train\.py test"):
         confusion(RunResults(run))
 
 

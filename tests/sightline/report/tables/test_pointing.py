@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sightline.explain.metrics.pointing import spearman
 from sightline.report.tables.pointing import (
     CORRELATION,
     pointing_summary,
@@ -14,6 +13,7 @@ from sightline.report.tables.pointing import (
     summary_lines,
     write_pointing_tables,
 )
+from sightline.statistics.rank_correlation import spearman
 
 
 def rows_of(units, pointing, groups, target="hand", uniform=0.1):
@@ -137,7 +137,7 @@ def test_intervals_are_those_of_drawing_subjects_one_by_one():
         picked = np.concatenate([np.flatnonzero(subjects == s) for s in rng.choice(np.unique(subjects), 10)])
         p, of_r = pointing[:, picked].mean(axis=1), r[:, picked].mean(axis=1)
         differences.append(p[7] - p[:7].mean())
-        correlations.append(spearman(of_r[None], p[None])[0])
+        correlations.append(spearman(of_r, p))
     # Intervals of ten subjects reach further out than plain percentiles: Student's t of 9 degrees of freedom, 2.262,
     # times sqrt(10/9), is 2.384, beyond which a normal deviate lies with probability .86 %.
     for quantity, values in (("difference to all other heads", differences), (CORRELATION, correlations)):
@@ -189,7 +189,7 @@ def test_relevance_of_other_heads_or_of_a_race_is_refused():
     rows = rows_of(units, pointing, groups)
     with pytest.raises(ValueError, match=r"of other heads, e\.g\. layer, site, head \(3, 'attention', 1\)"):
         pointing_summary(rows, relevance_of(units[:-1], r, groups), 1, 1)
-    with pytest.raises(ValueError, match="table is of a race"):
+    with pytest.raises(ValueError, match="table comes from a race"):
         pointing_summary(rows, relevance_of(units, r, groups).iloc[1:], 1, 1)
 
 

@@ -14,7 +14,6 @@ from sightline.report.tables.pruning import (
     COLUMNS,
     FORMAT,
     PruningRow,
-    accuracy_interval,
     layers_and_heads_alone,
     pruning_rows,
     read_pruning_table,
@@ -158,23 +157,6 @@ def test_the_reference_has_all_tokens_fp32_and_pytorch(tmp_path):
     frame = read_pruning_table(tmp_path / "pruning.csv")
     assert reference_rows(frame).tolist() == [False, False, True, False, False]
     assert layers_and_heads_alone(frame).tolist() == [False, False, True, True, False]
-
-
-def test_wilson_by_hand():
-    # z = 1.959964, z² = 3.841459; p = .8, n = 10: centre (.8 + .192073) / 1.384146 = .716739,
-    # reach 1.959964 * sqrt(.016 + .009604) / 1.384146 = .226577.
-    assert accuracy_interval(8, 10) == pytest.approx((49.0162, 94.3316), abs=1e-3)
-    # All correct: the lower end is n / (n + z²).
-    assert accuracy_interval(10, 10) == pytest.approx((100 * 10 / 13.841459, 100), abs=1e-4)
-    assert accuracy_interval(0, 10) == pytest.approx((0, 100 * 3.841459 / 13.841459), abs=1e-4)
-    assert accuracy_interval(0, 3)[0] >= 0
-    assert accuracy_interval(8, 10, confidence=0.5)[0] > accuracy_interval(8, 10)[0]
-
-
-@pytest.mark.parametrize("counts", [(0, 0), (5, 4), (-1, 4)])
-def test_wilson_refuses_impossible_counts(counts):
-    with pytest.raises(ValueError, match="0 <= correct <= total"):
-        accuracy_interval(*counts)
 
 
 def test_the_room_needs_neither_torch_nor_lightning_nor_wandb():

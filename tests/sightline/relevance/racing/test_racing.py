@@ -4,20 +4,20 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
 from sightline.relevance.racing import Race, crossing_pairs, look_ends
 from sightline.relevance.ranking import rank_units
 from sightline.statistics.paired_claims import PairedSums, skew_correction
-from sightline.statistics.student_t import t_quantile
 from sightline.types import Unit
-from tests.sightline.relevance.races import demo_scores, full_set, population
+from tests.sightline.relevance.racing.races import demo_scores, full_set, population
 from tests.sightline.relevance.tables import score_table
 
 
 def slowly_below(x: np.ndarray, total: int, error: float) -> np.ndarray:
     """The claims after a look at x (A, n), pair by pair, straight from their definition."""
     n = x.shape[1]
-    t = t_quantile(error, n - 1)
+    t = student_t.isf(error, n - 1)
     claims = np.zeros((len(x), len(x)), dtype=bool)
     for a in range(len(x)):
         for b in range(len(x)):
@@ -146,7 +146,7 @@ def test_skew_towards_what_would_hide_an_error_widens_the_interval():
     """Equal means and deviations, 0.3 beyond t: claimed where the rare values are on the harmless side."""
     skewed = np.random.default_rng(2).exponential(1.0, 400)
     skewed = (skewed - skewed.mean()) / skewed.std(ddof=1)
-    t = t_quantile(1e-4, 399)
+    t = student_t.isf(1e-4, 399)
     claims = []
     for d in (skewed, -skewed):
         sums = PairedSums(2)

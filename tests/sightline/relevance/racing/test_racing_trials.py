@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.sightline.relevance.races import demo_scores, trials
+from tests.sightline.relevance.racing.races import demo_scores, trials
 
 COUNT = 300
 
@@ -44,7 +44,7 @@ def test_every_table(name, total, mode, k):
 def test_a_table_as_wide_as_video_swin_small():
     """304 heads: each of the demo's 56, at several levels of relevance."""
     import sightline.relevance.racing as racing
-    from tests.sightline.relevance.races import full_set, population
+    from tests.sightline.relevance.racing.races import full_set, population
 
     real = np.concatenate([demo_scores("heads_seed0"), demo_scores("heads_seed1")])
     savings = []

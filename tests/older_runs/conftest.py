@@ -1,0 +1,17 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.older_runs.fixture import OLD
+
+
+@pytest.fixture(autouse=True)
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIGHTLINE_RUN_FOLDER", raising=False)
+    monkeypatch.setenv("SIGHTLINE_TRACEBACK", "1")
+    yield
+    os.environ.pop("SIGHTLINE_RUN_FOLDER", None)
