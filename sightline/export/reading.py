@@ -19,10 +19,10 @@ from torch import Tensor
 from sightline.backbones import Backbone, build_backbone
 from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import plain_config
+from sightline.run.paths import DESCRIPTION
 from sightline.types import ModelRecord, Unit
 
 FORMAT_VERSION = 1
-DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "model.ckpt"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
