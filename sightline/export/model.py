@@ -15,8 +15,8 @@ from torch import Tensor
 from sightline.backbones import Backbone, Reducer
 from sightline.export.depth import layers_to_skip
 from sightline.export.prediction import Prediction, check_windows, classify_parts, read_parts
-from sightline.export.reading import DESCRIPTION, ExportError, load_exported, read_description
-from sightline.run.paths import RunFolder
+from sightline.export.reading import ExportError, load_exported, read_description
+from sightline.run.paths import DESCRIPTION, RunFolder
 from sightline.types import InputSpec
 from sightline.video.preprocessing import Preprocessing
 from sightline.video.sources import FrameSource, Image, as_source

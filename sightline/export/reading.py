@@ -21,6 +21,7 @@ from sightline.backbones import Backbone, Reducer, build_backbone
 from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import plain_config
 from sightline.pruning.plan import FORMATS, PruningPlan
+from sightline.run.paths import DESCRIPTION
 from sightline.tokens.spec import TokenReduction
 from sightline.types import ModelRecord, Unit
 
@@ -28,7 +29,6 @@ FORMAT_VERSION = 1
 # Of a model that runs with a token reduction or in another number format: a reader that knows only version 1 would pass
 # over what says so, and run it as a dense model in fp32.
 REDUCED_FORMAT_VERSION = 2
-DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "model.ckpt"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}

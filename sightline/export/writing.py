@@ -29,7 +29,6 @@ from sightline.checkpoints.trained import built_as, describe_misfit
 from sightline.export.json_values import as_json, plain, plain_config
 from sightline.export.reading import (
     CHECKPOINT,
-    DESCRIPTION,
     DTYPES,
     FORMAT_VERSION,
     REDUCED_FORMAT_VERSION,
@@ -42,6 +41,7 @@ from sightline.export.reading import (
 )
 from sightline.export.runtimes import check_programs, write_programs
 from sightline.pruning.plan import FORMATS, PruningPlan
+from sightline.run.paths import DESCRIPTION
 from sightline.run.whole_folder import whole_folder
 
 __all__ = ["ExportError", "export_model", "load_exported", "read_description"]

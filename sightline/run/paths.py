@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# What says how to build an exported model. Here, so that a report finds them without what reads them (and PyTorch).
+DESCRIPTION = "model.json"
+
 
 @dataclass(frozen=True)
 class RelevanceFolder:

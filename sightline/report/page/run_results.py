@@ -11,11 +11,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sightline.export.reading import DESCRIPTION
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
 from sightline.report.tables.pruning import read_pruning_table, reference_rows
 from sightline.run.folder import is_run_folder
-from sightline.run.paths import RunFolder
+from sightline.run.paths import DESCRIPTION, RunFolder
 from sightline.run.provenance import read_provenance
 
 ENTRY = ("samples", "left_out", "noise_floor", "class_names", "weights_sha256", "data_sha256")
