@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sightline.export.reading import DESCRIPTION, ExportError, read_description
+from sightline.export.reading import ExportError, read_description
+from sightline.run.paths import DESCRIPTION
 
 
 def layers_to_skip(folder: str | Path, depth: int) -> tuple[int, ...]:
