@@ -4,7 +4,7 @@ from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
 from sightline.backbones.contract.observation import HeadOutputs, Observation, Observer
-from sightline.backbones.contract.reducer import Kept, Needs, Place, Reducer
+from sightline.backbones.contract.reducer import Needs, Place, Reducer, Selection
 from sightline.backbones.contract.state import TokenState
 from sightline.backbones.contract.steps import Step, last_state, run_steps
 from sightline.backbones.registry import VARIANTS, build_backbone
@@ -16,13 +16,13 @@ __all__ = [
     "AttentionLayout",
     "Backbone",
     "HeadOutputs",
-    "Kept",
     "Layer",
     "Needs",
     "Observation",
     "Observer",
     "Place",
     "Reducer",
+    "Selection",
     "Step",
     "TokenState",
     "build_backbone",

@@ -79,9 +79,9 @@ def build_backbone(
     Args:
         name: A registered name, see `VARIANTS`.
         num_classes: Number of classes.
-        options: Fields of the family's configuration that shall differ, e.g. ``{"shifted_windows": False}``.
-        removed_layers: Original indices of layers that shall not exist.
-        removed_heads: Heads that shall not exist.
+        options: Fields of the family's configuration that are to differ, e.g. ``{"shifted_windows": False}``.
+        removed_layers: Original indices of layers to leave out.
+        removed_heads: Heads to leave out.
 
     Raises:
         ValueError: If the name, an option or its value is unknown, or a layer or head cannot be removed.

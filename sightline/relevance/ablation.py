@@ -72,8 +72,8 @@ def ablated_logits(
         backbone: In evaluation mode.
         clips: (B, 3, T, H, W).
         units: Layers and heads to ablate.
-        stack: How many variants of the batch run as one, which results do not depend on; calls that share it measure
-            memory once.
+        stack: How many variants of the batch run as one, without an influence on the results; calls that
+            share it measure memory once.
         control: Also compute the variants in which nothing is ablated.
         reducer: Chooses the tokens to go on with. What is scored is the model with its reducer: after the ablated unit
             it chooses anew.
@@ -178,13 +178,19 @@ class _RestOfModel:
         together: dict[int | None, list[_Variant]] = defaultdict(list)
         for variant in variants:
             together[variant.sites_done].append(variant)
-        through = []
+        # Keys that a reducer will see may be those of different layers by now: of this one, or of one before it.
+        through: dict[tuple[int, ...] | None, list[TokenState]] = defaultdict(list)
+        units: dict[tuple[int, ...] | None, list[Unit]] = defaultdict(list)
         for done, those in together.items():
-            state = TokenState.stack([variant.state for variant in those])
-            through.append(self._through_layer(state, done))
-        out = self.backbone.readout(TokenState.stack(through), self.layer.index + 1, reducer=self.reducer)
-        units = [variant.unit for those in together.values() for variant in those]
-        return dict(zip(units, out.chunk(len(units)), strict=True))
+            state = self._through_layer(TokenState.stack([variant.state for variant in those]), done)
+            shape = None if state.keys is None else tuple(state.keys.shape[2:])
+            through[shape].append(state)
+            units[shape] += [variant.unit for variant in those]
+        found: dict[Unit, Tensor] = {}
+        for shape, states in through.items():
+            out = self.backbone.readout(TokenState.stack(states), self.layer.index + 1, reducer=self.reducer)
+            found |= zip(units[shape], out.chunk(len(units[shape])), strict=True)
+        return found
 
     def _through_layer(self, state: TokenState, sites_done: int | None) -> TokenState:
         """Run what is left of the layer, or its shortcut where the layer itself is ablated."""

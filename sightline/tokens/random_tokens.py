@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sightline.backbones.contract.layout import NO_TOKEN
-from sightline.backbones.contract.reducer import Kept, Needs, Place, Reducer
+from sightline.backbones.contract.reducer import Needs, Place, Reducer, Selection
 
 if TYPE_CHECKING:
     from sightline.backbones import Backbone, TokenState
@@ -50,12 +50,12 @@ class KeepRandom(Reducer):
             )
         return {Place("embedding") if self.layer < 0 else Place("layer", self.layer): Needs(pixels=True)}
 
-    def reduce(self, place: Place, state: TokenState) -> Kept:
+    def reduce(self, place: Place, state: TokenState) -> Selection:
         clips, cells_of = state.require_pixels("KeepRandom"), state.cell_numbers()
         kept = [self._draw(clip, place, cells[cells >= 0]) for clip, cells in zip(clips, cells_of, strict=True)]
         cells = pad_sequence(kept, batch_first=True, padding_value=NO_TOKEN)
         exists = cells != NO_TOKEN
-        return Kept(cells, None if bool(exists.all()) else exists)
+        return Selection(cells, None if bool(exists.all()) else exists)
 
     def _draw(self, clip: Tensor, place: Place, cells: Tensor) -> Tensor:
         """Draw which of a clip's cells stay, in the order in which their tokens stand, int64 (K,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,17 +59,28 @@ class TokenReduction:
 
     @property
     def label(self) -> str:
-        """The part of a plan's name that tells of it, without hyphens, e.g. ``random_kept0.7``."""
-        parts = [self.name, *(f"{key}{_short(value)}" for key, value in self.options)]
-        return re.sub(r"[^\w.]+", "_", "_".join(parts))
+        """Its part of a plan's name, without hyphens (a minus is ``m``), e.g. ``random_kept0.7``.
+
+        Two reductions never share a label: where a value has other characters, a checksum of the values is appended.
+        """
+        parts = [
+            self.name,
+            *(f"{key}{value!r}" if isinstance(value, float) else f"{key}{value}" for key, value in self.options),
+        ]
+        text = "_".join(parts).replace("-", "m")
+        plain = re.sub(r"[^\w.]+", "_", text)
+        return plain if plain == text else f"{plain}_{zlib.crc32(repr(self.options).encode()):08x}"
 
     def build(self) -> Reducer:
         """Build the reducer."""
         return REDUCERS[self.name](**dict(self.options))
 
     def plain(self) -> dict[str, Any]:
-        """Return plain values for JSON: ``{"name": ..., "options": {...}}``."""
-        return {"name": self.name, "options": dict(self.options)}
+        """Return plain values for JSON, ``{"name": ..., "options": {...}}``, with all options.
+
+        Those with their default value too: a file keeps its meaning where a later version has other defaults.
+        """
+        return {"name": self.name, "options": {**_defaults(self.name), **dict(self.options)}}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> TokenReduction:
@@ -109,7 +121,3 @@ def _of_kind(value: Any, default: Any, what: str) -> Value:
     if type(value) is not kind:
         raise ValueError(f"Option {what} must be of type {kind.__name__}, got {value!r}.")
     return value
-
-
-def _short(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sightline.backbones import NO_TOKEN, Backbone, Kept, Needs, Place, Reducer, TokenState, run_steps
+from sightline.backbones import NO_TOKEN, Backbone, Needs, Place, Reducer, Selection, TokenState, run_steps
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def trace(backbone: Backbone, clips: Tensor, reducer: Reducer) -> list[KeptAt]:
 def kept_share(backbone: Backbone, clips: Tensor, reducer: Reducer) -> Tensor:
     """Return which share of the patches is left, averaged over the layers that exist, for every clip, float (B,).
 
-    A layer counts the patches that enter it, relative to the cells of the grid that they lie on. That makes reducers
-    comparable that drop at different places.
+    A layer counts the patches that it runs on, relative to the cells of the grid that they lie on; one that fills the
+    grid first counts as whole. That makes reducers comparable that drop at different places.
 
     Raises:
         ValueError: If the backbone has no layer, or the reducer cannot work with it.
@@ -64,9 +64,10 @@ def kept_share(backbone: Backbone, clips: Tensor, reducer: Reducer) -> Tensor:
     for step in run_steps(backbone, state, reducer=reducer):
         if step.kind == "attention" and step.layer is not None and step.site == step.layer.sites[0].name:
             t, h, w = step.before.grid
-            shares.append((step.before.cell_numbers() >= 0).sum(dim=1) / (t * h * w))
+            there = step.before.densified() if step.layer.fills_first else step.before
+            shares.append((there.cell_numbers() >= 0).sum(dim=1) / (t * h * w))
     if not shares:
-        raise ValueError(f"{backbone.family} has no layer left, so there is no share of tokens to tell.")
+        raise ValueError(f"{backbone.family} has no layer left, so no share of tokens can be given.")
     return torch.stack(shares).mean(dim=0)
 
 
@@ -80,7 +81,7 @@ class _Recording(Reducer):
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         return self.reducer.places(backbone)
 
-    def reduce(self, place: Place, state: TokenState) -> Kept | None:
+    def reduce(self, place: Place, state: TokenState) -> Selection | None:
         kept = self.reducer.reduce(place, state)
         there = state.cell_numbers()
         cells = there if kept is None else kept.cells

@@ -150,7 +150,8 @@ class Backbone(nn.Module, ABC):
         if reducer is None:
             return state
         points = ReductionPoints(self, reducer)
-        return points.reduced(Place("embedding"), replace(state, pixels=clips if points.need_pixels else None))
+        state = replace(state, pixels=clips if points.need_pixels else None)
+        return points.trimmed(points.reduced(Place("embedding"), state), -1)
 
     def run(
         self,

@@ -6,18 +6,14 @@ Shapes: B clips, K kept patches, C cells of the grid (T * H * W), S cells of one
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from sightline.backbones.contract.layout import NO_TOKEN
 
-Plan = TypeVar("Plan")
-
-# Distances between the cells of a frame are compared in blocks of about this many pairs.
-_PAIRS_AT_ONCE = 2**22
+# Distances between the cells of a frame are compared in blocks of frames with about this many numbers.
+_NUMBERS_AT_ONCE = 2**23
 
 
 class KeptCells:
@@ -31,11 +27,13 @@ class KeptCells:
         grid: The grid (T, H, W) that the cells are counted in, row-major.
     """
 
+    # Not functools.cached_property: torch.compile cannot pass the lock that Python 3.11 takes in it.
     def __init__(self, cells: Tensor, exists: Tensor | None, grid: tuple[int, int, int]) -> None:
         self.exists = exists
         self.cells = cells if exists is None else cells.masked_fill(~exists, NO_TOKEN)
         self.grid = grid
-        self._plans: dict[object, object] = {}
+        self._plans: dict[object, Tensor] = {}
+        self._repeats: tuple[KeptCells, int] | None = None
 
     @property
     def count(self) -> int:
@@ -43,9 +41,39 @@ class KeptCells:
         t, h, w = self.grid
         return t * h * w
 
-    @cached_property
+    @property
     def position(self) -> Tensor:
         """Position of every cell's token among the K, int64 (B, C); `NO_TOKEN` where it has none."""
+        return self.plan("position", self._positions)
+
+    @property
+    def nearest(self) -> Tensor:
+        """Position among the K of the token nearest to every cell, int64 (B, C); its own where it has one.
+
+        Nearest is the smallest distance on the grid within the cell's frame; ties go to the lower cell. A frame
+        without any token is filled like the nearest frame that has one; ties go to the earlier.
+        """
+        return self.plan("nearest", self._nearest)
+
+    @property
+    def standing_in(self) -> Tensor:
+        """Cell of the token that `nearest` names for every cell, int64 (B, C); its own where it has one."""
+        return self.plan("standing_in", lambda: self.cells.gather(1, self.nearest))
+
+    def plan(self, key: object, build: Callable[[], Tensor]) -> Tensor:
+        """Return what ``build`` gives, computed once for each key: indices that follow from the kept cells."""
+        if key not in self._plans:
+            self._plans[key] = build()
+        return self._plans[key]
+
+    def repeated(self, times: int) -> KeptCells:
+        """Return the same cells ``times`` times along the batch; the nearest tokens are not searched again."""
+        exists = None if self.exists is None else self.exists.repeat(times, 1)
+        found = KeptCells(self.cells.repeat(times, 1), exists, self.grid)
+        found._repeats = (self, times)
+        return found
+
+    def _positions(self) -> Tensor:
         b, k = self.cells.shape
         places = torch.arange(k, device=self.cells.device).expand(b, k)
         # One cell more takes what the tokens that do not exist would write.
@@ -53,46 +81,38 @@ class KeptCells:
         slots = torch.where(self.cells < 0, self.count, self.cells)
         return found.scatter(1, slots, places)[:, : self.count]
 
-    @cached_property
-    def nearest(self) -> Tensor:
-        """Position among the K of the token nearest to every cell, int64 (B, C); its own where it has one.
-
-        Nearest is the smallest distance on the grid within the cell's frame; ties go to the lower cell. A frame
-        without any token is filled like the nearest frame that has one; ties go to the earlier.
-        """
+    def _nearest(self) -> Tensor:
+        if self._repeats is not None:
+            once, times = self._repeats
+            return once.nearest.repeat(times, 1)
         t, h, w = self.grid
-        places = h * w
-        present = (self.position >= 0).view(-1, places)  # (B * T, S)
-        order = _by_distance(h, w, self.cells.device)
-        source = torch.empty(present.shape, dtype=torch.int64, device=self.cells.device)
-        step = max(1, _PAIRS_AT_ONCE // (places * places))
-        for start in range(0, len(present), step):
-            block = present[start : start + step]
-            ranked = order.masked_fill(~block.unsqueeze(1), torch.iinfo(order.dtype).max)
-            source[start : start + step] = ranked.argmin(dim=2)
-        source = source.view(-1, t, places)
-        frames = _nearest_frames(present.view(-1, t, places).any(dim=2))  # (B, T)
-        source = source.gather(1, frames.unsqueeze(2).expand_as(source)) + frames.unsqueeze(2) * places
+        present = (self.position >= 0).view(-1, h, w)  # (B * T, H, W)
+        frames = max(1, _NUMBERS_AT_ONCE // (h * w * max(h, w)))
+        if torch.compiler.is_compiling() or len(present) <= frames:
+            source = _nearest_in_frame(present)
+        else:
+            source = torch.cat([_nearest_in_frame(block) for block in present.split(frames)])
+        source = source.view(-1, t, h * w)
+        other = _nearest_frames(present.view(-1, t, h * w).any(dim=2))  # (B, T)
+        source = source.gather(1, other.unsqueeze(2).expand_as(source)) + other.unsqueeze(2) * (h * w)
         return self.position.gather(1, source.flatten(1))
 
-    @cached_property
-    def standing_in(self) -> Tensor:
-        """Cell of the token that `nearest` names for every cell, int64 (B, C); its own where it has one."""
-        return self.cells.gather(1, self.nearest)
 
-    def plan(self, key: object, build: Callable[[], Plan]) -> Plan:
-        """Return what ``build`` gives, computed once for each key: indices that follow from the kept cells."""
-        if key not in self._plans:
-            self._plans[key] = build()
-        return self._plans[key]  # type: ignore[return-value]
+def _nearest_in_frame(present: Tensor) -> Tensor:
+    """Return the nearest cell that is present for every cell of a frame, int64 (F, S), from bool (F, H, W).
 
-
-def _by_distance(height: int, width: int, device: torch.device) -> Tensor:
-    """Return a number for every pair of cells of a frame that orders sources by distance, then by cell, (S, S)."""
-    rows = torch.arange(height, device=device).repeat_interleave(width)
-    columns = torch.arange(width, device=device).repeat(height)
-    squared = (rows[:, None] - rows[None]) ** 2 + (columns[:, None] - columns[None]) ** 2
-    return squared * len(rows) + torch.arange(len(rows), device=device)
+    Squared distances add up over rows and columns, so the best row of every column is found first, and the best column
+    among these afterwards. A number holds distance and cell: the smallest is the nearest, and the lower cell of equals.
+    Frames in which nothing is present get any cell.
+    """
+    height, width = present.shape[1:]
+    places, device = height * width, present.device
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    far = torch.iinfo(torch.int64).max // 4
+    by_row = (rows[:, None] - rows[None]) ** 2 * places + rows * width  # (y, y')
+    best = torch.where(present[:, None], by_row[None, :, :, None], far).amin(dim=2)  # (F, y, x')
+    by_column = (columns[:, None] - columns[None]) ** 2 * places + columns  # (x, x')
+    return (best[:, :, None] + by_column).amin(dim=3).flatten(1) % places
 
 
 def _nearest_frames(filled: Tensor) -> Tensor:

@@ -20,15 +20,23 @@ from sightline.types import LayerInfo, Site
 
 
 class Layer(nn.Module, ABC):
-    """One layer: its attention sites in order, then its MLP. `steps` runs them.
+    """One layer: its attention sites in order, then its MLP. `run_steps` runs them.
 
     A family subclasses this and keeps its modules under the names of the implementation whose checkpoints users own.
+
+    Attributes:
+        index: Original index.
+        stage: Index of the stage that it belongs to.
+        removable: Whether it can be cut out.
+        reason: Why not.
+        fills_first: Whether it begins by filling a grid with dropped tokens for good, because it changes the grid.
     """
 
     index: int
     stage: int
     removable: bool = True
     reason: str = ""
+    fills_first: bool = False
 
     @property
     @abstractmethod

@@ -47,8 +47,9 @@ class Needs:
     """What a reducer sees at a place besides the tokens.
 
     Attributes:
-        keys: The keys of the last attention site that has run, by token, (B, N, h, d), as `TokenState.keys`. There
-            are none while no layer has run (the first ones may be pruned away or ablated): then these are None.
+        keys: The keys of the last attention site that has run and has heads, by token, (B, N, h, d), as
+            `TokenState.keys`. There are none while no such site has run (the first layers may be pruned away or
+            ablated): then these are None. A head that is gated or ablated still has its keys, a removed one has not.
         pixels: The clips, as `TokenState.pixels`.
     """
 
@@ -57,11 +58,11 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Selection:
     """A reducer's answer: the patches to go on with.
 
     Attributes:
-        cells: Their cells in the grid of the state, int64 (B, K), in the order in which they shall stand.
+        cells: Their cells in the grid of the state, int64 (B, K), in the order in which they are to stand.
         exists: Which of them exist, bool (B, K), where clips keep unequal numbers; all where None.
     """
 
@@ -85,7 +86,7 @@ class Reducer(ABC):
         """
 
     @abstractmethod
-    def reduce(self, place: Place, state: TokenState) -> Kept | None:
+    def reduce(self, place: Place, state: TokenState) -> Selection | None:
         """Return which patches to go on with from a place; None for all that are there."""
 
 
@@ -101,7 +102,7 @@ class ReductionPoints:
             skip: Layers that are ablated in this run.
 
         Raises:
-            ValueError: If the family cannot run with dropped tokens, or the reducer names a place that it has not got.
+            ValueError: If the family cannot run with dropped tokens, or the reducer names a place that does not exist.
         """
         if backbone.dropped_tokens == "refused":
             raise ValueError(
@@ -112,19 +113,27 @@ class ReductionPoints:
         self._places = dict(reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}
-        running = [info.index for info in backbone.layers if info.index not in skip]
+        # A site without heads has no keys.
+        running = [info.index for info in backbone.layers if info.index not in skip and info.sites[-1].heads]
         self._keys_of: set[int] = set()
+        self._carry_keys_past: set[int] = set()
+        self._last_pixels = -2
         for place, needs in self._places.items():
             limit = {"embedding": 1, "stage": len(starts)}.get(place.kind, backbone.depth)
             if not 0 <= place.index < limit:
                 raise ValueError(f"{backbone.family} has no place {place} for tokens to be dropped at.")
+            last = -1 if place.kind == "embedding" else place.index
+            if place.kind == "stage":
+                last = starts[place.index] - 1
+            # Of a stage's place, the layer that follows is the last for which something must be kept.
+            until = last + 1 if place.kind == "stage" else last
+            if needs.pixels:
+                self._last_pixels = max(self._last_pixels, until)
             if needs.keys:
-                last = -1 if place.kind == "embedding" else place.index
-                if place.kind == "stage":
-                    last = starts[place.index] - 1
-                before = [index for index in running if index <= last]
                 # Two: where ablation skips the last of them, the keys of the one before it are the last.
-                self._keys_of.update(before[-2:])
+                before = [index for index in running if index <= last][-2:]
+                self._keys_of.update(before)
+                self._carry_keys_past.update(range(min(before, default=until), until))
 
     @property
     def need_pixels(self) -> bool:
@@ -135,6 +144,14 @@ class ReductionPoints:
         """Whether the keys of a layer's last site may be needed after it."""
         return layer in self._keys_of
 
+    def trimmed(self, state: TokenState, layer: int) -> TokenState:
+        """Return the state behind a layer (-1: behind the embedding) without what no later place reads."""
+        keys = state.keys if layer in self._carry_keys_past else None
+        pixels = state.pixels if layer < self._last_pixels else None
+        if keys is state.keys and pixels is state.pixels:
+            return state
+        return replace(state, keys=keys, pixels=pixels)
+
     def stage_at(self, layer: int) -> int | None:
         """Return the stage that begins with a layer (whether that still exists or not); None inside of stages."""
         return self._stages.get(layer)
@@ -144,6 +161,7 @@ class ReductionPoints:
         needs = self._places.get(place)
         if needs is None:
             return state
+        assert state.keys is None or state.keys.shape[:2] == state.tokens.shape[:2]
         shown = replace(state, pixels=state.pixels if needs.pixels else None, keys=state.keys if needs.keys else None)
         kept = self._reducer.reduce(place, shown)
         return state if kept is None else state.select(kept.cells, kept.exists)

@@ -98,7 +98,7 @@ class TokenState:
             exists: Which of them exist, bool (B, K), where clips keep unequal numbers; all where None.
 
         Returns:
-            The reduced state; the state itself where it is dense and nothing is dropped.
+            The reduced state; the state itself where nothing is dropped (a dense one keeps the grid's order then).
 
         Raises:
             ValueError: If a cell has no patch here or is named twice, or a clip keeps none.
@@ -112,7 +112,7 @@ class TokenState:
                 used = exists.any(dim=0)
                 cells, exists = cells[:, used], exists[:, used]
                 exists = None if bool(exists.all()) else exists
-        if self.kept is None and exists is None and cells.shape[1] == there.shape[1]:
+        if exists is None and cells.shape[1] == there.shape[1] and (self.kept is None or _same(cells, there)):
             return self
         # What does not exist takes any token; nobody reads it.
         position = now.position.gather(1, cells if exists is None else cells.masked_fill(~exists, 0)).clamp(min=0)
@@ -142,8 +142,10 @@ class TokenState:
         there = self.key_mask
         if there is None:
             return self.tokens.mean(dim=1)
-        total = self.tokens.masked_fill(~there.unsqueeze(2), 0).sum(dim=1)
-        return total / there.sum(dim=1, keepdim=True)
+        # In single precision at least, as the plain mean adds up: sums of half precision overflow.
+        exact = torch.promote_types(self.tokens.dtype, torch.float32)
+        total = self.tokens.masked_fill(~there.unsqueeze(2), 0).sum(dim=1, dtype=exact)
+        return (total / there.sum(dim=1, keepdim=True)).to(self.tokens.dtype)
 
     def filling(self) -> Tensor:
         """Position among the tokens of what stands for each class token and cell of the grid, int64 (B, classes + C).
@@ -168,6 +170,8 @@ class TokenState:
             ValueError: If the states differ in grid, in number of class tokens, in width, or in what they carry.
         """
         first = states[0]
+        if len(states) == 1:
+            return first
         if any(s.grid != first.grid or s.class_tokens != first.class_tokens for s in states):
             raise ValueError(
                 "Only states of the same grid and the same number of class tokens can be stacked, got "
@@ -186,9 +190,14 @@ class TokenState:
         )
 
 
+def _same(cells: Tensor, there: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and torch.equal(cells, there)
+
+
 def _stacked_cells(states: Sequence[TokenState], most: int) -> KeptCells | None:
-    if all(s.kept is None for s in states):
-        return None
+    first = states[0].kept
+    if all(s.kept is first for s in states):
+        return None if first is None else first.repeated(len(states))
     cells, exists = [], []
     for state in states:
         own = state.cell_numbers()
@@ -203,6 +212,8 @@ def _joined(name: str, parts: Sequence[Tensor | None]) -> Tensor | None:
     there = [part for part in parts if part is not None]
     if there and len(there) < len(parts):
         raise ValueError(f"Cannot stack states of which only some carry {name}.")
+    if len({part.shape[1:] for part in there}) > 1:
+        raise ValueError(f"Cannot stack states whose {name} have other shapes: {[tuple(p.shape) for p in there]}.")
     return torch.cat(there) if there else None
 
 

@@ -5,7 +5,7 @@ yields after every step, so that a caller can look at what was computed, branch 
 
 The steps of a layer: ``entry`` (what stands before it without being part of it: patch merging), ``attention`` (one per
 site), ``mlp``. A layer that is skipped has ``shortcut`` in their place. ``reduction`` follows where a reducer dropped
-tokens.
+tokens, or where what it needed to see is not needed any more.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def run_steps(
         start: First layer, by original index; layers that were pruned away are passed over.
         stop: One past the last layer; all that follow if None.
         sites_done: How many attention sites of layer ``start`` have run already; its entry has too, if any has.
-        skip: Layers to ablate: replaced by the identity (or by their shortcut, see `Layer.shortcut`).
+        skip: Layers to ablate: replaced by the identity (or by their shortcut, see `Layer.shortcut`). Where a run is
+            made in several calls with a reducer, all of them must be told of the same layers.
         gates: Factor of every head of a site, (h,) or (B, h), by (layer, site).
         observer: What to keep of the sites.
         reducer: Chooses the tokens to go on with.
@@ -175,7 +176,7 @@ def _attention(
         assert outputs.keys is not None
         assert layout is not None
         after = replace(after, keys=keys_by_token(outputs.keys, layout, after))
-    elif after.keys is not None:
+    elif after.keys is not None and outputs.heads.shape[2]:
         after = replace(after, keys=None)  # those of an earlier layer are not this one's
     return Step("attention", layer.index, state, after, layer, site, outputs)
 
@@ -183,13 +184,15 @@ def _attention(
 def _reductions(
     points: ReductionPoints | None, state: TokenState, index: int, layer: Layer | None, places: tuple[Place, ...]
 ) -> Iterator[Step]:
-    if points is None or not state.patches:
+    if points is None:
         return
-    for place in places:
+    for place in places if state.patches else ():
         reduced = points.reduced(place, state)
         if reduced is not state:
             yield Step("reduction", index, state, reduced, layer)
             state = reduced
+    if places[-1].kind == "layer" and (trimmed := points.trimmed(state, index)) is not state:
+        yield Step("reduction", index, state, trimmed, layer)
 
 
 def keys_by_token(keys: Tensor, layout: AttentionLayout, state: TokenState) -> Tensor:

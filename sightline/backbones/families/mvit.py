@@ -85,7 +85,7 @@ class MViTLayer(Layer):
         self.stage = stage
         self.shape = block.attn.shape
         self.removable = self.shape.removable
-        self.pools = self.shape.grid_after != self.shape.grid
+        self.pools = self.fills_first = self.shape.grid_after != self.shape.grid
         if not self.removable:
             before, after = ("x".join(map(str, grid)) for grid in (self.shape.grid, self.shape.grid_after))
             self.reason = (
@@ -146,13 +146,20 @@ class MViTLayer(Layer):
         return self._skip_path(state, None if self.block.project is None else self.block.norm1(state.tokens))
 
     def _skip_path(self, state: TokenState, normalised: Tensor | None) -> TokenState:
-        tokens = state.tokens
+        tokens, keys = state.tokens, state.keys
         if self.block.project is not None:
             assert normalised is not None
             tokens = self.block.project(normalised)
         if self.pools:
             tokens = self._pool_patches(tokens)
-        return replace(state, tokens=tokens, grid=self.shape.grid_after)
+            keys = None if keys is None else self._corner_keys(keys)
+        return replace(state, tokens=tokens, grid=self.shape.grid_after, keys=keys)
+
+    def _corner_keys(self, keys: Tensor) -> Tensor:
+        """Take for every pooled patch the key of its stride's first patch: (B, 1 + N, h, d) -> (B, 1 + N', h, d)."""
+        t, h, w = self.shape.stride_q
+        first = keys[:, 1:].unflatten(1, self.shape.grid)[:, ::t, ::h, ::w]
+        return torch.cat((keys[:, :1], first.flatten(1, 3)), dim=1)
 
     def _pool_patches(self, tokens: Tensor) -> Tensor:
         """Take the maximum of neighbouring patches: (B, 1 + N, D) -> (B, 1 + N', D)."""
@@ -202,7 +209,7 @@ class MViT(Backbone):
         self.conv_proj = nn.Conv3d(3, config.width, PATCH_KERNEL, config.patch, PATCH_PADDING)
         self.pos_encoding = ClassToken(config.width)
         self.blocks = nn.ModuleDict()
-        # The steps of the blocks; a plain dict, because a module shall stand in the tree of modules once.
+        # The steps of the blocks; a plain dict, because a module must stand in the tree of modules only once.
         self._layers: dict[int, Layer] = {}
         shapes, stages = config.layer_shapes(), config.stage_of_layer()
         for index, (shape, stage) in enumerate(zip(shapes, stages, strict=True)):

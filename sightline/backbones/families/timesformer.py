@@ -4,7 +4,7 @@ Source: Bertasius et al., "Is Space-Time Attention All You Need for Video Unders
 joint attention: equations 5 to 9; divided: equation 11). State-dict keys and numbers are those of the official
 implementation, without its prefix ``model.``.
 
-Deviations from the official implementation (and see `vit_layers`):
+Deviations from the official implementation (and see `sightline.backbones.parts.joint_attention`):
 - Patches stand row-major in (T, H, W) after the class token; the official order is (H, W, T). The results are the same.
 - ``temporal_fc`` of new models does not start at zero, which is meant for starting from an image model: from random
   weights it would switch temporal attention off until the rest has learned to do without.
@@ -205,7 +205,11 @@ class DividedLayer(JointLayer):
         copies = None if state.is_dense else cells != own
         if site == TEMPORAL:
             cells, copies = cells.transpose(1, 2), None if copies is None else copies.transpose(1, 2)
-            weights = torch.ones(cells.shape, device=cells.device) if copies is None else (~copies).float()
+            weights = torch.ones(cells.shape, device=cells.device)
+            if copies is not None:
+                # The T queries of a place are then those of its tokens that are left; a place without any has none.
+                left = (~copies).float()
+                weights = left * t / left.sum(dim=2, keepdim=True).clamp(min=1)
         else:
             cells = F.pad(cells, (1, 0), value=CLASS_TOKEN)
             copies = None if copies is None else F.pad(copies, (1, 0))

@@ -3,7 +3,7 @@
 Source: Tong et al., "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training",
 2022 (sections 3.1 and 3.3). State-dict keys and numbers are those of the official fine-tuning model.
 
-Deviations from the official implementation (and see `vit_layers`):
+Deviations from the official implementation (and see `sightline.backbones.parts.joint_attention`):
 - A clip of another number of frames or another size gets a fresh table of positions of its own length. The official
   model does the same; it interpolates only positions that were learned, which no released checkpoint has.
 - The classifier of new models is not scaled down by 0.001.

@@ -11,7 +11,8 @@ over the queries that matter (`AttentionLayout.query_weights`, written by each f
 
 What all cells receive together ("mass"), for attention that is uniform and for all other:
 
-- TimeSformer, spatial: 1 per frame, less what the class token's key gets. Temporal: T per place, always.
+- TimeSformer, spatial: 1 per frame, less what the class token's key gets. Temporal: T per place, always (0 for a place
+  of which no token is left).
 - Video Swin: number of cells / cells per window, where nothing is padded.
 - MViT and TimeSformer, joint: 1, less what the class token's key gets. ViT: 1, always.
 
@@ -49,7 +50,8 @@ def head_maps(
         backbone: In evaluation mode; may be pruned.
         clips: (B, 3, T, H, W), uint8 or float in [0, 1].
         heads: By original indices of layer and head, from any sites.
-        reducer: Chooses the tokens to go on with; cells whose tokens were dropped are 0 in the map.
+        reducer: Chooses the tokens to go on with; cells whose tokens were dropped are 0 in the
+            map, except in families that pool keys from the filled grid (MViT).
 
     Raises:
         ValueError: If a head or layer does not exist, or the backbone is in training mode.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sightline.backbones import Backbone, Kept, Needs, Place, Reducer, TokenState
+from sightline.backbones import Backbone, Needs, Place, Reducer, Selection, TokenState
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class KeepEvery(Reducer):
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         return dict.fromkeys(self.at, Needs(pixels=self.ragged))
 
-    def reduce(self, place: Place, state: TokenState) -> Kept:
+    def reduce(self, place: Place, state: TokenState) -> Selection:
         assert state.keys is None
         cells = state.cell_numbers()
         kept = cells[:, :: self.n].flip(1)
         if not self.ragged:
             assert state.pixels is None
-            return Kept(kept)
+            return Selection(kept)
         # Clips whose pixels add up to an odd number keep one patch fewer, whatever batch they are in.
         exists = kept >= 0
         exists[:, -1] &= state.require_pixels("this test").long().flatten(1).sum(dim=1) % 2 == 0
-        return Kept(kept, exists)
+        return Selection(kept, exists)
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,33 @@ class KeepLongKeys(Reducer):
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         return dict.fromkeys(self.at, Needs(keys=True))
 
-    def reduce(self, place: Place, state: TokenState) -> Kept:
+    def reduce(self, place: Place, state: TokenState) -> Selection:
         cells = state.cell_numbers()
         if state.keys is None:
             self.without_keys.append(place)
-            return Kept(cells[:, ::2])
+            return Selection(cells[:, ::2])
         assert state.keys.shape[:2] == state.tokens.shape[:2]
         length = state.keys.float().pow(2).sum(dim=(2, 3))[:, state.class_tokens :]
         best = length.topk((cells.shape[1] + 1) // 2, dim=1).indices.sort(dim=1).values
-        return Kept(cells.gather(1, best))
+        return Selection(cells.gather(1, best))
+
+
+@dataclass(frozen=True)
+class Looks(Reducer):
+    """Drops nothing, and writes down whether it saw keys and pixels at each place."""
+
+    seen: dict[Place, tuple[bool, bool]] = field(default_factory=dict)
+
+    def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
+        return {
+            Place("embedding"): Needs(),
+            Place("attention", 1): Needs(keys=True, pixels=True),
+            Place("layer", 1): Needs(pixels=True),
+            Place("attention", backbone.depth - 1): Needs(),
+        }
+
+    def reduce(self, place: Place, state: TokenState) -> None:
+        self.seen[place] = (state.keys is not None, state.pixels is not None)
 
 
 @dataclass(frozen=True)
@@ -62,10 +80,10 @@ class Fails(Reducer):
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         return {Place("embedding"): Needs(pixels=True), Place("layer", 0): Needs(keys=True)}
 
-    def reduce(self, place: Place, state: TokenState) -> Kept:
+    def reduce(self, place: Place, state: TokenState) -> Selection:
         if place.kind == "layer":
             raise RuntimeError("a reducer failed")
-        return Kept(state.cell_numbers()[:, :3])
+        return Selection(state.cell_numbers()[:, :3])
 
 
 def all_places(backbone: Backbone) -> list[Place]:

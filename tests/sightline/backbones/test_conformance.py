@@ -202,6 +202,23 @@ def test_fused_and_stepwise_attention_agree_in_every_layer(backbone, clips):
 
 
 @torch.no_grad()
+def test_an_observer_keeps_the_layers_that_it_names_and_leaves_the_others_fused(backbone, clips, monkeypatch):
+    asked = {}
+    for index, layer in backbone.layer_modules().items():
+        attend = layer.attend
+
+        def noted(state, site, weights=False, keys=False, attend=attend, index=index):
+            asked[index] = asked.get(index, False) or weights or keys
+            return attend(state, site, weights, keys)
+
+        monkeypatch.setattr(layer, "attend", noted)
+    observer = Observer(attention=True, keys=True, layers={1})
+    backbone(clips, observer=observer)
+    assert {index for index, _ in observer.sites} == {1}
+    assert asked == {index: index == 1 for index in backbone.layer_modules()}
+
+
+@torch.no_grad()
 def test_the_keys_of_every_site_tile_the_clip(backbone, clips):
     """Their boxes cover every pixel of every frame once; class tokens have none; queries and keys fit the weights."""
     observer = Observer(attention=True)

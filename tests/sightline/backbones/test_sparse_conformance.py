@@ -1,26 +1,66 @@
 """What every registered family must do where tokens were dropped, or refuse in words."""
 
+import copy
 import dataclasses
+import shutil
 
 import pytest
 import torch
 
-from sightline.backbones import Backbone, Place, TokenState, last_state, run_steps
+from sightline.backbones import Backbone, Place, TokenState, build_backbone, last_state, run_steps
 from sightline.backbones.contract.steps import keys_by_token
 from sightline.relevance.ablation import ablated_logits
+from sightline.relevance.memory import StackSize
 from sightline.tokens import KeepRandom, kept_share, trace
 from sightline.types import Unit
-from tests.sightline.backbones.reducers import Fails, KeepEvery, KeepLongKeys, all_places, permuted
+from tests.conftest import DEMO_VARIANTS, randomise
+from tests.sightline.backbones.reducers import Fails, KeepEvery, KeepLongKeys, Looks, all_places, permuted
 
 # Sums of some hundred float32 products in another order; logits are of order 1.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+# Sizes at which windows exceed the grid or need padding, and parts that are missing.
+SWIN_ODD = {
+    "frames": 6,
+    "size": 40,
+    "patch": [2, 4, 4],
+    "width": 24,
+    "depths": [2, 2],
+    "heads": [2, 3],
+    "window": [2, 4, 4],
+}
+CASES = {
+    **{name: (name, {}) for name in DEMO_VARIANTS},
+    "video_swin_padded": ("video_swin_demo", SWIN_ODD),
+    "mvit_residual_follows": ("mvit_demo", {"residual_follows_head": True}),
+}
+
+
+@pytest.fixture(scope="module", params=[*CASES, "without parts of timesformer", "without parts of video_swin"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    if request.param in CASES:
+        name, options = CASES[request.param]
+        found = randomise(build_backbone(name, 7, options))
+    else:
+        whole = randomise(build_backbone(f"{request.param.rsplit(' ', 1)[1]}_demo", 7))
+        gone = [u for u in whole.units("heads") if u.layer == 1 or (u.layer == 3 and u.head == 0)]
+        found = whole.without_heads(gone).without([2])
+    if found.dropped_tokens == "refused":
+        pytest.skip(f"{found.family} refuses dropped tokens, which tests/docs/test_adding_a_backbone.py covers")
+    return found
 
 
 @pytest.fixture(scope="module")
 def clips(backbone: Backbone) -> torch.Tensor:
     spec = backbone.input_spec
     shape = (3, 3, spec.frames, spec.height, spec.width)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    found = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    # For `KeepEvery(ragged=True)`: the first clip's pixels add up to an odd number, the second's to an even one.
+    for clip, odd in zip(found, (1, 0), strict=False):
+        clip[0, 0, 0, 0] = clip[0, 0, 0, 0] // 2 * 2
+        clip[0, 0, 0, 0] += (int(clip.long().sum()) + odd) % 2
+    return found
 
 
 def middle(backbone: Backbone) -> Place:
@@ -75,10 +115,9 @@ def test_dropping_with_a_mask_is_dropping_for_real(backbone, clips):
 def test_filling_is_literally_filling(backbone, clips):
     """Where a family fills: every site on the filled grid, with what comes out at the filled cells discarded."""
     if backbone.dropped_tokens != "filled":
-        return
-    for index in range(backbone.depth):
+        pytest.skip("this family leaves tokens out")
+    for index, layer in backbone.layer_modules().items():
         before = backbone.before_layer(index, backbone.run(backbone.embed(clips), 0, index))
-        layer = backbone.layer_modules()[index]
         reduced = before.select(spread(before, before.patches))
         if layer.shortcut(before).grid != before.grid:
             assert layer.shortcut(reduced).is_dense  # what changes the grid itself begins with a whole one
@@ -106,7 +145,7 @@ def spread(state: TokenState, count: int) -> torch.Tensor:
 def test_attention_among_what_is_left_is_a_model_without_the_others(backbone, clips):
     """Where a family leaves tokens out: the heads are those of softmax over the tokens that are left, by hand."""
     if backbone.dropped_tokens != "left_out":
-        return
+        pytest.skip("this family fills")
     layer = backbone.layer_modules()[0]
     state = backbone.embed(clips)
     reduced = state.select(spread(state, state.patches))
@@ -168,6 +207,33 @@ def test_keys_come_by_token(backbone, clips):
 
 
 @torch.no_grad()
+def test_a_layer_that_is_skipped_hands_on_keys_that_fit(backbone, clips):
+    """Also one that changes the grid, and at the entry of the stage behind it."""
+    for index in range(1, backbone.depth):
+        later = [Place("layer", index), Place("attention", index)]
+        later += [Place("stage", s) for s, start in enumerate(backbone.stage_starts) if start == index + 1]
+        for place in later:
+            reducer = KeepLongKeys((place,))
+            assert torch.isfinite(backbone(clips, skip={index}, reducer=reducer)).all()
+            assert not reducer.without_keys, (index, place)
+
+
+@torch.no_grad()
+def test_a_reducer_sees_what_it_asked_for_and_nothing_else(backbone, clips):
+    reducer = Looks()
+    backbone(clips, reducer=reducer)
+    assert reducer.seen == {
+        Place("embedding"): (False, False),
+        Place("attention", 1): (True, True),
+        Place("layer", 1): (False, True),
+        Place("attention", backbone.depth - 1): (False, False),
+    }
+    state = backbone.run(backbone.embed(clips, reducer), reducer=reducer)
+    assert state.keys is None  # nobody reads them any more
+    assert state.pixels is None
+
+
+@torch.no_grad()
 def test_a_reducer_is_asked_where_an_ablated_or_removed_layer_was(backbone, clips):
     removable = [info.index for info in backbone.layers if info.removable]
     for index in (removable[0], removable[-1]):
@@ -185,9 +251,17 @@ def test_a_reducer_is_asked_where_an_ablated_or_removed_layer_was(backbone, clip
 def test_ablation_scores_the_model_with_its_reducer(backbone, clips):
     """Every unit against the literal definition: the whole model runs, with the unit off and the reducer on."""
     places = (Place("embedding"), middle(backbone))
-    for reducer in (KeepRandom(kept=0.4), KeepEvery(2, places, ragged=True), KeepLongKeys((middle(backbone),))):
+    by_keys = [
+        KeepLongKeys((middle(backbone),)),
+        KeepLongKeys((Place("layer", 1),)),
+        KeepLongKeys((Place("stage", len(backbone.stage_starts) - 1),)),
+    ]
+    for reducer in (KeepRandom(kept=0.4), KeepEvery(2, places, ragged=True), *by_keys):
         units = [*backbone.units("layers"), *backbone.units("heads")[:: 3 if backbone.depth > 6 else 2]]
-        found = ablated_logits(backbone, clips, units, reducer=reducer, control=True)
+        stack = StackSize()
+        ablated_logits(backbone, clips, units, reducer=reducer, control=True, stack=stack)
+        # The second batch runs in stacks, as measured in the first.
+        found = ablated_logits(backbone, clips, units, reducer=reducer, control=True, stack=stack)
         torch.testing.assert_close(found.base, backbone(clips, reducer=reducer), **TOLERANCE)
         torch.testing.assert_close(found.control, found.base.expand_as(found.control), rtol=1e-4, atol=1e-5)
         for unit, ours in zip(units, found.units, strict=True):
@@ -224,10 +298,9 @@ def test_a_reducer_leaves_nothing_behind(backbone, clips, logits):
 
 
 def test_training_with_dropped_tokens_reaches_every_parameter(backbone, clips):
-    model = type(backbone)(backbone.config, backbone.record)
-    model.load_state_dict(backbone.state_dict())
-    model.train()(clips, reducer=KeepRandom(kept=0.5)).square().sum().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    model = copy.deepcopy(backbone).train()
+    model(clips, reducer=KeepRandom(kept=0.5)).square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters() if p.numel())
 
 
 @torch.no_grad()
@@ -239,6 +312,17 @@ def test_variants_that_kept_unequal_numbers_run_as_one(backbone, clips):
     together = last_state(run_steps(backbone, TokenState.stack([few, state, more]), 1), few)
     for part, own in zip(backbone.classify(together).chunk(3), (few, state, more), strict=True):
         torch.testing.assert_close(part, backbone.classify(backbone.run(own, 1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler, and g++ is not here")
+def test_a_compiled_model_runs_with_a_reducer(backbone, clips):
+    reducer = KeepEvery(2, (middle(backbone),))
+    with torch.no_grad():
+        expected = backbone(clips, reducer=reducer)
+        compiled = torch.compile(copy.deepcopy(backbone), fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(clips, reducer=reducer), expected, rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
 
 
 def test_places_that_do_not_exist_are_refused(backbone, clips):

@@ -43,8 +43,30 @@ def test_filling_does_not_depend_on_how_many_frames_are_compared_at_once(monkeyp
 
     cells = torch.stack([torch.randperm(CELLS, generator=torch.Generator().manual_seed(i))[:11] for i in range(3)])
     expected = KeptCells(cells, None, GRID).nearest
-    monkeypatch.setattr(kept_cells, "_PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(kept_cells, "_NUMBERS_AT_ONCE", 1)
     assert torch.equal(KeptCells(cells, None, GRID).nearest, expected)
+
+
+def test_repeated_cells_search_once():
+    once = KeptCells(torch.tensor([[0, 7, 33], [59, 2, 3]]), torch.tensor([[True] * 3, [True, True, False]]), GRID)
+    twice = once.repeated(2)
+    assert torch.equal(twice.cells, torch.cat((once.cells, once.cells)))
+    fresh = KeptCells(twice.cells, twice.exists, GRID)
+    assert torch.equal(twice.nearest, fresh.nearest)
+    assert torch.equal(twice.position, fresh.position)
+    state = dense().select(torch.tensor([[0, 7], [59, 2]]))
+    assert TokenState.stack([state]) is state
+    assert TokenState.stack([state, state]).kept.nearest.tolist() == state.kept.nearest.tolist() * 2
+
+
+def test_means_in_half_precision_do_not_overflow():
+    tokens = torch.full((2, 60, 4), 50.0, dtype=torch.float16)
+    state = TokenState(tokens.repeat(1, 20, 1), (60, 4, 5))
+    exists = torch.ones(2, 1200, dtype=torch.bool)
+    exists[1, 5:] = False
+    found = state.select(torch.arange(1200).expand(2, -1), exists).mean()
+    assert found.dtype == torch.float16
+    assert (found == 50).all()
 
 
 def test_selected_tokens_keep_their_values_cells_and_order():
@@ -84,6 +106,8 @@ def test_keeping_all_leaves_a_dense_state_as_it_is():
     state = dense()
     assert state.select(torch.randperm(CELLS).expand(2, -1)) is state
     assert state.densified() is state
+    reduced = state.select(torch.tensor([[7, 3], [0, 59]]))
+    assert reduced.select(torch.tensor([[7, 3], [0, 59]])) is reduced
 
 
 def test_keys_go_with_their_tokens():
@@ -161,3 +185,6 @@ def test_what_does_not_belong_together_is_not_stacked():
         TokenState.stack([state, dense(width=6)])
     with pytest.raises(ValueError, match="only some carry keys"):
         TokenState.stack([state, dataclasses.replace(state, keys=torch.zeros(2, 61, 1, 2))])
+    one, two = (dataclasses.replace(state, keys=torch.zeros(2, 61, heads, 2)) for heads in (1, 3))
+    with pytest.raises(ValueError, match="keys have other shapes"):
+        TokenState.stack([one, two])

@@ -20,11 +20,19 @@ def test_options_are_checked_and_defaults_left_out():
 def test_labels_fit_into_a_folder_name():
     assert TokenReduction.of("random").label == "random"
     assert TokenReduction.of("random", {"seed": 3, "kept": 0.25}).label == "random_kept0.25_seed3"
-    assert "-" not in TokenReduction.of("random", {"layer": 2, "seed": -4}).label
+    assert TokenReduction.of("random", {"layer": 2, "seed": -4}).label == "random_layer2_seedm4"
 
 
-def test_it_survives_json():
+def test_two_reductions_never_share_a_label():
+    values = [0.1234561, 0.1234562, 1e-06, 0.5, 0.25, 1.0]
+    labels = [TokenReduction.of("random", {"kept": kept, "seed": seed}).label for kept in values for seed in (-1, 0, 1)]
+    assert len(set(labels)) == len(labels)
+    assert not any("-" in label or "+" in label for label in labels)
+
+
+def test_it_survives_json_and_later_defaults():
     found = TokenReduction.of("random", {"kept": 0.7, "layer": 2})
+    assert found.plain() == {"name": "random", "options": {"kept": 0.7, "layer": 2, "seed": 0}}
     assert TokenReduction.from_plain(json.loads(json.dumps(found.plain()))) == found
 
 
