@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -41,6 +42,8 @@ _BUILT = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_datalo
 def run(name: str, arguments: list[str]) -> None:
     """Run a command of the trainer."""
     given_folder = os.environ.get(VARIABLE)
+    # The command line prints all messages already; Lightning's own handler would print its own a second time.
+    logging.getLogger("lightning").handlers.clear()
     try:
         RunCLI(name, arguments).execute()
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -38,7 +38,7 @@ def build_parser(name: str) -> ArgumentParser:
     add("--repeats", type=PositiveInt, default=10, help="timed passes of each model")
     add("--warmup", type=NonNegativeInt, default=3, help="passes of each model before")
     add("--device", type=str, default="cpu", help="where to measure latency, e.g. cpu or cuda")
-    add("--precision", type=str, choices=list(PRECISIONS), default="32", help="precision to measure latency in")
+    add("--precision", type=Literal[tuple(PRECISIONS)], default="32", help="precision to measure latency in")
     add("--compiled", action="store_true", help="measure latency of what torch.compile makes of the models")
     return parser
 

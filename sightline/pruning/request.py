@@ -43,14 +43,8 @@ class PruningRequest:
             raise ValueError("heads_without_layers needs heads, the numbers or shares of heads to remove.")
         if self.tokens_without_layers and not self.tokens:
             raise ValueError("tokens_without_layers needs tokens, the token reductions to run with.")
-        by_label: dict[str, TokenReduction] = {}
         for tokens in self.tokens:
             ReductionPoints(backbone, tokens.build())  # its checks
-            if by_label.setdefault(tokens.label, tokens) != tokens:
-                raise ValueError(
-                    f"Two token reductions are called {tokens.label} (they differ in what names round), so their plans "
-                    "would overwrite each other. Prune with one after the other under values that differ more."
-                )
         total = sum(len(site.heads) for info in layers for site in info.sites)
         for wanted in self.heads:
             head_count(wanted, total)

@@ -105,7 +105,7 @@ def test_the_checkpoint_is_tested_with_its_tokens(pruned):
     plan = "tokens-none-reduced-k0-random_kept0.2_layer2"
     path = pruned.folder / "pruned" / plan / "model.ckpt"
     module = VideoClassifier.load_from_checkpoint(path, weights_only=True).eval()
-    assert module.tokens.plain() == FEW
+    assert module.tokens == TokenReduction.from_plain(FEW)
     clips = pruned.some_clips("test", 2)
     with torch.no_grad():
         wanted = pruned.backbone(clips, reducer=module.tokens.build())

@@ -21,7 +21,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the page's blocks define, run in a folder that has the files that they name."""
     folder = tmp_path_factory.mktemp("page")
     backbone = randomise(sightline.build_backbone("video_swin_demo", 3, TINY_SWIN))
-    backbone.set_record(ModelRecord(class_names=("texting", "drinking", "steering")))
+    backbone.set_record(ModelRecord(class_names=("drowsy", "talking", "steering")))
     plan = PruningPlan("relevance", "r", "lowest", 2, (0, 2))
     export_model(
         backbone.without((0, 2)), folder / "runs" / "demo" / "pruned" / plan.plan_id, name="video_swin_demo",

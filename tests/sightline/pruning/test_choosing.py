@@ -180,7 +180,6 @@ def test_tokens_alone_need_no_scores_and_go_with_the_lowest_layers(tmp_path, tin
         ({"tokens_without_layers": [1]}, "needs tokens"),
         ({"tokens": [SOME], "tokens_without_layers": [5]}, "Cannot remove 5 layers"),
         ({"tokens": [TokenReduction.of("random", {"layer": 9})]}, "has layers 0 to 3"),
-        ({"tokens": [SOME, TokenReduction.of("random", {"kept": 0.3 + 1e-9})]}, "Two token reductions are called"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(tiny_swin, asked, message):
