@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_modules.weight_decay import decay_groups, regrouped
 from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
 from sightline.backbones.registry import DEFAULT_BACKBONE
@@ -58,9 +60,9 @@ class VideoClassifier(L.LightningModule):
             options: Fields of the backbone's configuration to set, e.g. {shifted_windows: false}.
             weights: Weights to start from: a file or folder in any form that docs/checkpoints.md lists, or
                 `torchvision` to download torchvision's; random weights if not given.
-            optimizer: Adam, or AdamW (decay on weight matrices only).
+            optimizer: Adam, or AdamW.
             learning_rate: Largest learning rate.
-            weight_decay: Weight decay.
+            weight_decay: Weight decay of matrices and kernels; biases, norms, positions and class tokens have none.
             schedule: Constant, or falling to zero along a half cosine over the run.
             warmup_epochs: Epochs over which the learning rate rises linearly from zero.
             label_smoothing: Share of the target spread evenly over all classes.
@@ -128,6 +130,9 @@ class VideoClassifier(L.LightningModule):
             self.hparams.update(stored)
             self._build(stored)
         check_and_record(self.backbone, checkpoint, stored)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            for place, state in enumerate(checkpoint.get("optimizer_states", ())):
+                checkpoint["optimizer_states"][place] = regrouped(state, self.backbone)
 
     def _check_classes(self, stored: list[str] | None) -> None:
         own = self.hparams.get("class_names")
@@ -216,10 +221,7 @@ class VideoClassifier(L.LightningModule):
     # Optimisation ---------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        groups = [
-            {"params": [p for p in self.backbone.parameters() if p.dim() > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in self.backbone.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-        ]
+        groups = decay_groups(self.backbone, self.weight_decay)
         if self.optimizer == "adam":
             optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
         else:

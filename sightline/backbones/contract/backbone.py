@@ -44,6 +44,8 @@ class Backbone(nn.Module, ABC):
             out at these cells. ``refused``: the family cannot run without all of its tokens.
         square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
             the attention of several layers can be multiplied.
+        no_weight_decay: Last parts of the names of parameters that weight decay leaves alone, besides all that have
+            fewer than two dimensions: learned positions and class tokens.
         end_layers: How many of the first layers count as early, and of the last as deep, unless asked otherwise.
     """
 
@@ -52,6 +54,7 @@ class Backbone(nn.Module, ABC):
     reads_class_tokens: bool = False
     dropped_tokens: Literal["left_out", "filled", "refused"] = "refused"
     square_attention: bool = False
+    no_weight_decay: frozenset[str] = frozenset()
     end_layers: int = 2
     _mean: Tensor
     _std: Tensor

@@ -201,6 +201,8 @@ class MViT(Backbone):
     family = "mvit"
     dropped_tokens = "filled"
     reads_class_tokens = True
+    # As in PySlowFast with MVIT.ZERO_DECAY_POS_CLS.
+    no_weight_decay = frozenset({"class_token", "rel_pos_h", "rel_pos_w", "rel_pos_t"})
     config: MViTConfig
 
     def __init__(self, config: MViTConfig, record: ModelRecord | None = None) -> None:

@@ -256,6 +256,7 @@ class TimeSformer(BlockStack):
     family = "timesformer"
     end_layers = 1
     reads_class_tokens = True
+    no_weight_decay = frozenset({"pos_embed", "time_embed", "cls_token"})  # as in the official code
     config: TimeSformerConfig
 
     def __init__(self, config: TimeSformerConfig, record: ModelRecord | None = None) -> None:

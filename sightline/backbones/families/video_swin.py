@@ -254,6 +254,7 @@ class VideoSwin(Backbone):
 
     family = "video_swin"
     dropped_tokens = "filled"
+    no_weight_decay = frozenset({"relative_position_bias_table"})  # as in the official configurations
     config: VideoSwinConfig
 
     def __init__(self, config: VideoSwinConfig, record: ModelRecord | None = None) -> None:

@@ -311,6 +311,14 @@ def test_what_does_not_exist_is_refused(backbone):
                 backbone.without([info.index])
 
 
+def test_parameters_without_weight_decay_exist(backbone):
+    names = {name.rpartition(".")[2] for name, _ in backbone.named_parameters()}
+    assert backbone.no_weight_decay <= names
+    # Whatever weight decay shrinks belongs to a linear layer or a convolution, and is named as in PyTorch.
+    matrices = {name for name, p in backbone.named_parameters() if p.dim() > 1}
+    assert {name.rpartition(".")[2] for name in matrices} - backbone.no_weight_decay == {"weight"}
+
+
 def test_clips_of_another_shape_or_type_are_refused(backbone, clips):
     spec = backbone.input_spec
     with pytest.raises(ValueError, match=f"3, {spec.frames}, {spec.height}, {spec.width}"):
