@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_modules.mean_class_accuracy import MeanClassAccuracy
 from lightning_modules.weight_decay import decay_groups, regrouped
 from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
@@ -98,12 +99,11 @@ class VideoClassifier(L.LightningModule):
         metrics: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(classes, average="micro")}
         if classes > 5:
             metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        metrics["mean_class_acc"] = MulticlassAccuracy(classes, average="macro")
+        metrics["mean_class_acc"] = MeanClassAccuracy(classes)
         collection = MetricCollection(metrics)
         self.train_top1 = MulticlassAccuracy(classes, average="micro")
         self.val_metrics = collection.clone(prefix="val/")
         self.test_metrics = collection.clone(prefix="test/")
-        self.test_class_accuracy = MulticlassAccuracy(classes, average="none")
         self.test_confusion = ConfusionMatrix(task="multiclass", num_classes=classes)
 
     # Weights and checkpoints ----------------------------------------------------------------------------------------
@@ -172,7 +172,6 @@ class VideoClassifier(L.LightningModule):
         """Measure, and return what `predict_step` returns."""
         logits = self._evaluate(batch, self.test_metrics, self.test_loss)
         if len(logits):
-            self.test_class_accuracy.update(logits, batch["label"])
             self.test_confusion.update(logits, batch["label"])
         return {"sample_id": batch["sample_id"], "probabilities": logits.float().softmax(dim=-1)}
 
@@ -205,11 +204,11 @@ class VideoClassifier(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_epoch(self.test_metrics, self.test_loss, "test/loss")
-        accuracies = self.test_class_accuracy.compute()
-        names = self.backbone.record.class_names or tuple(map(str, range(len(accuracies))))
-        self.log_dict({f"test/class/{name}": value for name, value in zip(names, accuracies, strict=True)})
         self.confusion = self.test_confusion.compute()
-        self.test_class_accuracy.reset()
+        clips, right = self.confusion.sum(dim=1), self.confusion.diag()
+        names = self.backbone.record.class_names or tuple(map(str, range(len(clips))))
+        # A class without test clips has no accuracy.
+        self.log_dict({f"test/class/{names[i]}": right[i] / clips[i] for i in clips.nonzero().flatten().tolist()})
         self.test_confusion.reset()
 
     def _log_epoch(self, metrics: MetricCollection, mean_loss: MeanMetric, name: str) -> None:

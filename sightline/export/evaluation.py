@@ -17,6 +17,7 @@ from sightline.run.atomic import replacing
 from sightline.run.parts import PartStore, in_order
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import Batches, BatchResult, share_result
+from sightline.statistics.class_accuracy import mean_class_accuracy
 from sightline.types import ClipBatch
 
 SCHEMA = pa.schema(
@@ -37,7 +38,7 @@ class Accuracy:
     Attributes:
         correct: Number of samples whose class was predicted.
         total: Number of samples that could be read.
-        mean_class: Mean over the classes that occur of the share predicted correctly, in [0, 1].
+        mean_class: Mean of the accuracies of the classes that occur, in [0, 1], see `mean_class_accuracy`.
     """
 
     correct: int
@@ -54,7 +55,8 @@ def accuracy(predictions: pd.DataFrame) -> Accuracy:
     if predictions.empty:
         raise ValueError("No sample of the split could be read, so there is no accuracy.")
     correct = predictions["label"] == predictions["predicted"]
-    return Accuracy(int(correct.sum()), len(correct), float(correct.groupby(predictions["label"]).mean().mean()))
+    of_class = correct.groupby(predictions["label"]).agg(["sum", "count"])
+    return Accuracy(int(correct.sum()), len(correct), mean_class_accuracy(of_class["sum"], of_class["count"]))
 
 
 def top1_percent(predictions: pd.DataFrame | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
+import lightning as L
 import pandas as pd
 import pytest
 import torch
@@ -213,3 +214,36 @@ def test_tokens_alone_need_neither_scores_nor_layers(copied):
     assert {path.name for path in (copied.folder / "figures").iterdir()} == {
         "accuracy_against_cost.png", "accuracy_against_cost.svg"
     }  # fmt: skip
+
+
+class MoreNames(SyntheticCabin):
+    """The cabin as data of five classes, of which two have test clips."""
+
+    class_names = ("a", "b", "absent", "also absent", "nowhere")
+
+    def read_clips(self):
+        _, clips = super().read_clips()
+        labels = [clip.label if clip.split == "test" else i % 5 for i, clip in enumerate(clips)]
+        clips = [dataclasses.replace(clip, label=label) for clip, label in zip(clips, labels, strict=True)]
+        return list(self.class_names), clips
+
+
+def test_test_and_prune_agree_where_classes_have_no_clips(cabin_root, tmp_path):
+    data = MoreNames(root=str(cabin_root), **CABIN)
+    options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
+    module = VideoClassifier(5, list(data.class_names), backbone="video_swin_demo", frames=4, size=32, options=options)
+    context = Context(tmp_path, "train", module, randomise(module.backbone, 6), "none", data, Ranks(), [])
+    LayerAblation().analyse(context)
+    PrunedCheckpoints(depths=[1], modes=["lowest"], latency_repeats=0).analyse(context)
+    row = read_pruning_table(tmp_path / "tables" / "pruning.csv").iloc[0]
+    predictions = pd.read_csv(tmp_path / "tables" / "predictions" / "relevance-r-none-k0.csv")
+    assert set(predictions["predicted"]) == {0, 4}  # right ones, and a class that no test clip has
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    [tested] = trainer.test(module, data, verbose=False)
+    right = predictions["label"] == predictions["predicted"]
+    assert 0 < row["mean_class_acc"] == pytest.approx(100 * right.groupby(predictions["label"]).mean().mean())
+    assert 100 * tested["test/mean_class_acc"] == pytest.approx(row["mean_class_acc"], abs=1e-4)  # logged in float32
+    assert 100 * tested["test/top1"] == pytest.approx(row["top1"], abs=1e-4)

@@ -55,6 +55,23 @@ def test_metrics_by_hand():
     assert "val/top5" in make_module(num_classes=6, class_names=None).val_metrics.compute()
 
 
+def test_a_class_without_clips_is_left_out_of_the_mean_even_where_it_is_predicted(monkeypatch):
+    module = make_module(num_classes=6, class_names=None)
+    predictions = iter([[0, 3], [1, 0, 5]])
+    module.forward = lambda clips: torch.nn.functional.one_hot(torch.tensor(next(predictions)), 6).float()
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    module.test_step(batch_of([0, 0]), 0)  # right; wrong, as a class that no clip has
+    module.test_step(batch_of([1, 1, 4]), 1)  # right; wrong; wrong, as another such class
+    module.on_test_epoch_end()
+    assert logged["test/mean_class_acc"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    assert {name: float(value) for name, value in logged.items() if "/class/" in name} == {
+        "test/class/0": 0.5, "test/class/1": 0.5, "test/class/4": 0.0,
+    }  # fmt: skip
+    assert module.test_metrics.compute()["test/mean_class_acc"].isnan()  # all was reset, and no clip is no mean
+
+
 def test_views_are_averaged_by_hand():
     module = make_module(num_classes=3, class_names=None)
     # Three views each of two samples, as probabilities. The mean decides, not the majority or the mean of the logits.

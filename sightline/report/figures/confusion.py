@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sightline.report.figures.style import COUNTS, MUTED, PAPER, RULE, TICK_SIZE, ink_on, new_figure, set_titles, styled
+from sightline.statistics.class_accuracy import mean_class_accuracy
 
 MOST_COUNTS = 25
 """With more classes the counts would be too small to read; the colours stay."""
@@ -106,9 +107,8 @@ def _shortened(name: str) -> str:
 
 
 def _summary(counts: NDArray[np.float64], totals: NDArray[np.float64]) -> str:
-    present = totals > 0
     top1 = 100 * np.trace(counts) / totals.sum()
-    mean_class = 100 * (np.diag(counts)[present] / totals[present]).mean()
-    absent = int((~present).sum())
+    mean_class = 100 * mean_class_accuracy(np.diag(counts), totals)
+    absent = int((totals == 0).sum())
     missing = f"; classes without a clip: {absent} of {len(counts)}" if absent else ""
     return f"{totals.sum():,.0f} clips, top-1 {top1:.1f} %, mean over classes {mean_class:.1f} %{missing}"
