@@ -8,6 +8,8 @@ from typing import Literal
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_modules.finite_losses import NotFiniteError
+from sightline.checkpoints.finite import describe_not_finite
 from sightline.run.paths import RunFolder
 
 
@@ -35,6 +37,16 @@ class RunCheckpoint(ModelCheckpoint):
         # The folder is known only now; Lightning would otherwise follow the logger's.
         self.dirpath = str(RunFolder(Path(trainer.default_root_dir)).checkpoints)
         super().setup(trainer, pl_module, stage)
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        # A step can leave weights that are not finite although its loss was; nothing good is overwritten with them.
+        if told := describe_not_finite(trainer.lightning_module.state_dict()):
+            raise NotFiniteError(
+                f"After epoch {trainer.current_epoch + 1}, step {trainer.global_step}, the weights are not finite: "
+                f"{told}. They were not saved; checkpoints/last.ckpt is of the last epoch before. Lower "
+                "--model.learning_rate or set --trainer.gradient_clip_val."
+            )
+        super()._save_checkpoint(trainer, filepath)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)

@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from sightline.checkpoints.loading import CheckpointError, read_checkpoint
+from sightline.checkpoints.files import CheckpointError, read_checkpoint, state_dict_of
+from sightline.checkpoints.finite import check_finite
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -24,4 +25,5 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 f"{path} is not a checkpoint of a run (its keys are {', '.join(list(content)[:4])}, ...). "
                 "To start from other people's weights, pass them as --model.weights and not as --ckpt_path."
             )
+        check_finite(state_dict_of(content, path), path)
         return content

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import ConfusionMatrix, MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_modules.finite_losses import NotFiniteError, listed, of_all_processes
 from lightning_modules.mean_class_accuracy import MeanClassAccuracy
 from lightning_modules.weight_decay import decay_groups, regrouped
 from sightline.backbones import Backbone, Reducer
@@ -87,6 +88,7 @@ class VideoClassifier(L.LightningModule):
         self._build(dict(self.hparams))
         self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.train_loss, self.val_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
+        self._not_finite: list[str] = []
 
     def _build(self, structure: dict[str, Any]) -> None:
         """Build the backbone and the metrics that depend on the number of classes."""
@@ -152,9 +154,12 @@ class VideoClassifier(L.LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         if not len(batch["label"]):
             # Nothing could be read and nothing put in its place. Other ranks wait for gradients, so give them zeros.
-            return torch.stack([p.sum() for p in self.backbone.parameters()]).sum() * 0
+            loss = torch.stack([p.sum() for p in self.backbone.parameters()]).sum() * 0
+            self._stop_unless_finite(loss, batch)
+            return loss
         logits = self(batch["clip"])
         loss = self.training_loss(logits, batch)
+        self._stop_unless_finite(loss, batch)
         self.train_loss.update(loss.detach(), len(logits))
         self.train_top1.update(logits.detach(), batch["label"])
         metrics = {"train/loss": self.train_loss, "train/top1": self.train_top1}
@@ -164,6 +169,19 @@ class VideoClassifier(L.LightningModule):
     def training_loss(self, logits: Tensor, batch: ClipBatch) -> Tensor:
         """Return the loss of a batch's logits (B, classes)."""
         return self.loss(logits, batch["label"])
+
+    def _stop_unless_finite(self, loss: Tensor, batch: ClipBatch) -> None:
+        """Raise NotFiniteError in all processes where any has a loss that is not finite, before it moves a weight."""
+        finite = bool(loss.isfinite())
+        if finite if self._trainer is None else self.trainer.strategy.reduce_boolean_decision(finite):
+            return
+        clips = of_all_processes([] if finite else batch["sample_id"])
+        place = "" if self._trainer is None else f" in epoch {self.current_epoch + 1}, step {self.global_step}"
+        raise NotFiniteError(
+            f"The training loss is not finite{place}, on the clips {listed(clips)}. The step was not taken; "
+            "checkpoints/last.ckpt has the weights of the last whole epoch. Look at these clips, lower "
+            "--model.learning_rate, or train with --trainer.precision 32-true."
+        )
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         self._evaluate(batch, self.val_metrics, self.val_loss)
@@ -184,7 +202,9 @@ class VideoClassifier(L.LightningModule):
         logits = self._logits(batch)
         if len(logits):
             metrics.update(logits, batch["label"])
-            mean_loss.update(nn.functional.cross_entropy(logits.float(), batch["label"]), len(logits))
+            losses = nn.functional.cross_entropy(logits.float(), batch["label"], reduction="none")
+            mean_loss.update(losses)
+            self._not_finite += [batch["sample_id"][i] for i in (~losses.isfinite()).nonzero().flatten().tolist()]
         return logits
 
     def _logits(self, batch: ClipBatch) -> Tensor:
@@ -212,6 +232,12 @@ class VideoClassifier(L.LightningModule):
         self.test_confusion.reset()
 
     def _log_epoch(self, metrics: MetricCollection, mean_loss: MeanMetric, name: str) -> None:
+        clips, self._not_finite = of_all_processes(self._not_finite), []
+        if clips:
+            raise NotFiniteError(
+                f"{name} is not finite: the model gives no probabilities for {len(clips)} clips, {listed(clips)}. Run "
+                "with --trainer.precision 32-true; if it stays so, take weights from before the training failed."
+            )
         self.log_dict(metrics.compute(), prog_bar=True)
         self.log(name, mean_loss.compute(), prog_bar=True)
         metrics.reset()

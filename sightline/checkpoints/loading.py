@@ -21,6 +21,7 @@ from sightline.checkpoints.files import (
     read_checkpoint,
     read_content,
 )
+from sightline.checkpoints.finite import check_finite
 from sightline.checkpoints.pretraining import PretrainingInfo
 from sightline.checkpoints.source import KNOWN, Source, recognise
 from sightline.types import ModelRecord
@@ -92,8 +93,8 @@ def load_weights(backbone: Backbone, weights: str | Path, name: str | None = Non
         name: Registered name of the backbone, needed for a download only.
 
     Raises:
-        CheckpointError: If the weights cannot be read or belong to another architecture; the backbone is then
-            unchanged.
+        CheckpointError: If the weights cannot be read, belong to another architecture or are not finite; the backbone
+            is then unchanged.
     """
     content = download(_of_torchvision(name)) if str(weights) == TORCHVISION else read_content(weights)
     path = content.path
@@ -105,6 +106,7 @@ def load_weights(backbone: Backbone, weights: str | Path, name: str | None = Non
         raise CheckpointError(f"{path}, {_article(source.form)}, cannot be fitted to the model: {error}") from error
 
     fits, left_out = _fitting(backbone, path, source, tensors)
+    check_finite(fits, path)
     backbone.load_state_dict(fits, strict=False)
     backbone.set_record(_record(backbone.record, path, source))
     own = backbone.state_dict()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.checkpoints.files import CheckpointError, read_checkpoint, state_dict_of
+from sightline.checkpoints.finite import check_finite
 from sightline.run.paths import RunFolder
 from sightline.types import ModelRecord, Unit
 
@@ -51,8 +52,8 @@ def load_trained(path: str | Path) -> Backbone:
         The model in float32, on the CPU, in evaluation mode, its parameters frozen.
 
     Raises:
-        CheckpointError: If the file cannot be read without running code, holds no model of a run, or one that runs with
-            fewer tokens, which a backbone alone does not.
+        CheckpointError: If the file cannot be read without running code, holds no model of a run, weights that are not
+            finite, or a model that runs with fewer tokens, which a backbone alone does not.
         ValueError: If this version builds the model otherwise.
     """
     content = read_checkpoint(path)
@@ -75,6 +76,7 @@ def model_of(content: Mapping[str, Any], path: str | Path) -> Backbone:
     misfit = describe_misfit(backbone.state_dict(), tensors)
     if misfit:
         raise CheckpointError(f"{path} does not fit the {structure['backbone']} that it says it holds: {misfit}.")
+    check_finite(tensors, path)
     backbone.load_state_dict(tensors)
     return backbone.float().eval().requires_grad_(False)
 

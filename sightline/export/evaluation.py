@@ -68,9 +68,16 @@ def top1_percent(predictions: pd.DataFrame | None) -> float:
 
 @torch.no_grad()
 def predict_batch(backbone: Backbone, batch: ClipBatch, reducer: Reducer | None = None) -> pa.Table:
-    """Predict the samples of a batch: the rows of `SCHEMA`."""
+    """Predict the samples of a batch: the rows of `SCHEMA`.
+
+    Raises:
+        ValueError: If the model gives no probabilities for a sample.
+    """
     device = next(backbone.parameters()).device
     p = backbone(batch["clip"].to(device), reducer=reducer).cpu().double().softmax(dim=-1)
+    if not p.isfinite().all():
+        bad = [name for name, row in zip(batch["sample_id"], p, strict=True) if not row.isfinite().all()]
+        raise ValueError(f"The model's probabilities of {', '.join(bad)} are not finite; there is no prediction.")
     true = p.gather(1, batch["label"][:, None]).squeeze(1)
     columns = (batch["label"].tolist(), p.argmax(dim=1).tolist(), true.tolist())
     return pa.table([batch["sample_id"], *columns, batch["group"]], schema=SCHEMA)

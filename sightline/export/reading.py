@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sightline.backbones import Backbone, Reducer, build_backbone
+from sightline.checkpoints.finite import check_finite
 from sightline.checkpoints.trained import describe_misfit
 from sightline.export.json_values import plain_config
 from sightline.pruning.plan import FORMATS, PruningPlan
@@ -57,6 +58,7 @@ def load_exported(folder: str | Path) -> ExportedModel:
     Raises:
         FileNotFoundError: If the folder or one of its two files is not there.
         ExportError: If a file is damaged or was changed, or has another format than this version reads.
+        CheckpointError: If the weights are not finite.
     """
     folder = Path(folder)
     description = read_description(folder)
@@ -67,6 +69,7 @@ def load_exported(folder: str | Path) -> ExportedModel:
     misfit = describe_misfit(backbone.state_dict(), tensors)
     if misfit:
         raise ExportError(f"{folder / WEIGHTS} does not fit the model that {DESCRIPTION} describes: {misfit}.")
+    check_finite(tensors, folder / WEIGHTS)
     backbone.load_state_dict(tensors)
     return ExportedModel(backbone.eval(), None if tokens is None else tokens.build())
 
