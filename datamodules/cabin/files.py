@@ -1,10 +1,11 @@
 """Render clips of the synthetic cabin and write them as a data set in the layout of `datamodules.driver_clips`.
 
-    root/  videos/s03/steering_002.mp4   clips.csv   boxes.parquet   cabin.json
+    root/  videos/s03/steering_002.mp4   clips.csv   boxes.parquet   digests.csv   cabin.json
 
 ``clips.csv`` has the columns video, label, subject, start, end (the last two empty: the whole file). ``boxes.parquet``
 has one row per frame and object (head, right_hand, left_hand, key_object): video, frame, object, name (which says what
 the key object is), x0, y0, x1, y1 in pixels, visible.
+``digests.csv`` says of every clip what was rendered and what the file decodes to (see `datamodules.cabin.digests`).
 ``cabin.json`` holds the settings and comes last: a folder without it is not whole and is completed by the next call.
 
 This module imports neither torch nor Lightning.
@@ -16,17 +17,16 @@ import csv
 import gc
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,16 +35,23 @@ from tqdm.auto import tqdm
 
 from datamodules.cabin.actions import ACTIONS, act
 from datamodules.cabin.canvas import Canvas
+from datamodules.cabin.digests import ClipDigests, read_digests, tell_differences, versions, write_digests
+from datamodules.cabin.encoding import intact_digest, write_video
 from datamodules.cabin.pose import Appearance, Pose
 from datamodules.cabin.scene import camera_of, draw_clip, expose
 from sightline.run.atomic import replacing, write_json
 
-# Raise it with every change that alters pixels or files: folders rendered by another version are refused.
-FORMAT_VERSION = 1
+# Raise it with every change that alters pixels or files, and renew what `datamodules.cabin.digests` expects: folders
+# rendered by another version are refused.
+FORMAT_VERSION = 2
 DONE, STARTED = "cabin.json", "cabin.incomplete.json"
 OBJECTS = ("head", "right_hand", "left_hand", "key_object")
 # Below this, starting processes takes longer than rendering.
 _CLIPS_WORTH_A_POOL = 100
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 ClipName = tuple[int, str, int]
 """Subject, action, repetition."""
@@ -191,30 +198,13 @@ def _boxes(canvas: Canvas, pose: Pose) -> list[Box]:
     return boxes
 
 
-def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
-    """Write frames (T, H, W, 3) as H.264; the file has its name only once it is whole."""
-    with replacing(path) as part:
-        # A key frame every second keeps seeking cheap; without B-frames the first time stamp is exactly 0.
-        options = {"preset": "veryfast", "crf": "17", "bf": "0"}
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = "yuv420p"
-            stream.gop_size = max(1, round(fps))
-            stream.codec_context.thread_count = 1
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode())
-
-
-def _produce(root: Path, settings: CabinSettings, name: ClipName) -> list[Box]:
-    """Write one clip unless it is there; returns its boxes either way."""
+def _produce(root: Path, settings: CabinSettings, name: ClipName) -> tuple[list[Box], ClipDigests]:
+    """Write one clip unless it is there and intact; returns its boxes and digests either way."""
     path = root / video_name(name)
-    if path.is_file():
-        return clip_boxes(settings, *name)
+    if found := intact_digest(path):
+        return clip_boxes(settings, *name), ClipDigests(found, found)
     frames, boxes = render_clip(settings, *name)
-    write_video(path, frames, settings.fps)
-    return boxes
+    return boxes, ClipDigests(*write_video(path, frames[..., 0], settings.fps))
 
 
 def write_cabin(root: str | Path, settings: CabinSettings, workers: int | None = None) -> None:
@@ -231,32 +221,58 @@ def write_cabin(root: str | Path, settings: CabinSettings, workers: int | None =
     root = Path(root)
     if workers is not None and workers < 1:
         raise ValueError(f"Expected workers >= 1 or none for a default, got {workers}.")
-    if _check_root(root, settings):
-        return
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(root / STARTED, settings.record())
+    whole = _check_root(root, settings)
     names = list(settings.names())
-    boxes = list(
-        tqdm(_run(root, settings, names, workers), "Rendering the cabin", len(names), unit="clip", mininterval=1)
-    )
-    _write_tables(root, names, boxes)
-    # Concurrent writers of the same settings write the same files; whoever comes second finds the mark moved already.
-    write_json(root / DONE, settings.record())
-    (root / STARTED).unlink(missing_ok=True)
+    if not whole or not _intact(root, names, workers):
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / STARTED, settings.record())
+        done = _run(partial(_produce, root, settings), names, workers)
+        done = tqdm(done, "Rendering the cabin", len(names), unit="clip", mininterval=1)
+        boxes, digests = zip(*done, strict=True)
+        _write_tables(root, names, boxes)
+        write_digests(root, dict(zip(map(video_name, names), digests, strict=True)))
+        # Concurrent writers of the same settings write the same files; whoever comes second finds the mark moved
+        # already.
+        write_json(root / DONE, {**settings.record(), "versions": versions()})
+        (root / STARTED).unlink(missing_ok=True)
+    tell_differences(settings.folder(), read_digests(root))
 
 
-def _run(root: Path, settings: CabinSettings, names: list[ClipName], workers: int | None) -> Iterator[list[Box]]:
-    produce = partial(_produce, root, settings)
+def _intact(root: Path, names: list[ClipName], workers: int | None) -> bool:
+    """Return whether every file of a whole data set still decodes to what it was written from; say so where not."""
+    known = read_digests(root)
+    videos = [video_name(name) for name in names]
+    found = _run(intact_digest, [root / video for video in videos], workers)
+    changed = [
+        video
+        for video, digest in zip(videos, found, strict=True)
+        if digest is None or known.get(video) != ClipDigests(digest, digest)
+    ]
+    if changed:
+        log.warning(
+            "%d of %d clips in %s are missing or no longer hold the frames that they were written with, the first is "
+            "%s. They are rendered again.",
+            len(changed),
+            len(names),
+            root,
+            changed[0],
+        )
+    for video in changed:
+        (root / video).unlink(missing_ok=True)  # an intact file of another clip would be kept otherwise
+    return not changed
+
+
+def _run(produce: Callable[[Any], _Result], items: list[Any], workers: int | None) -> Iterator[_Result]:
     if workers is None:
-        workers = _cores() if len(names) >= _CLIPS_WORTH_A_POOL else 1
+        workers = _cores() if len(items) >= _CLIPS_WORTH_A_POOL else 1
     if workers == 1:
-        yield from map(produce, names)
+        yield from map(produce, items)
         return
     # The platform's own way to start processes, as loaders do it: spawning would run a user's script again. Forked
     # processes must not collect what the parent left behind, e.g. PyAV objects that own threads.
     pool = ProcessPoolExecutor(max_workers=workers, mp_context=get_context(), initializer=gc.freeze)
     try:
-        yield from pool.map(produce, names, chunksize=8)
+        yield from pool.map(produce, items, chunksize=8)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -287,7 +303,7 @@ def _check_root(root: Path, settings: CabinSettings) -> bool:
     return False
 
 
-def _write_tables(root: Path, names: list[ClipName], boxes: list[list[Box]]) -> None:
+def _write_tables(root: Path, names: list[ClipName], boxes: Sequence[list[Box]]) -> None:
     with replacing(root / "clips.csv") as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["video", "label", "subject", "start", "end"])

@@ -1,12 +1,14 @@
 import dataclasses
 import hashlib
 import json
+import os
 
 import av
 import numpy as np
 import pandas as pd
 import pytest
 
+from datamodules.cabin import encoding
 from datamodules.cabin import files as cabin_files
 from datamodules.cabin import scene as cabin_scene
 from datamodules.cabin.actions import MOTION_ONLY
@@ -202,9 +204,8 @@ def test_written_videos_decode_to_the_rendered_frames(cabin):
         rendered, _ = render_clip(SMALL, *name)
         decoded = read_video(cabin / video_name(name))
         assert decoded.shape == rendered.shape
-        error = np.mean((decoded.astype(float) - rendered) ** 2)
-        # Sensor noise is what costs most bits; 34 dB is its level, coarser errors would lie below.
-        assert 10 * np.log10(255**2 / error) > 34
+        # 256 levels become 220 in the file, which costs half a level, and FFmpeg's converter rounds once more.
+        assert np.abs(decoded.astype(int) - rendered).max() <= 1
     with av.open(str(cabin / video_name((0, "talking", 0)))) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264"
@@ -267,9 +268,9 @@ def test_a_video_that_fails_to_be_written_leaves_nothing(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(cabin_files.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        cabin_files.write_video(tmp_path / "clip.mp4", np.zeros((2, 32, 32, 3), np.uint8), 8.0)
+        encoding.write_video(tmp_path / "clip.mp4", np.zeros((2, 32, 32), np.uint8), 8.0)
     assert files(tmp_path) == []
 
 
@@ -279,7 +280,7 @@ def test_a_whole_data_set_is_reused_and_one_with_other_settings_refused(cabin, m
     with pytest.raises(ValueError, match=r"seed is 0, expected 7.*Choose another folder"):
         write_cabin(cabin, dataclasses.replace(SMALL, seed=7))
     monkeypatch.setattr(cabin_files, "FORMAT_VERSION", 99)
-    with pytest.raises(ValueError, match="format is 1, expected 99"):
+    with pytest.raises(ValueError, match="format is 2, expected 99"):
         write_cabin(cabin, SMALL)
 
 
