@@ -18,6 +18,7 @@ from torch import Tensor
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone, Reducer
+from sightline.backbones.stored_kernels import settle_kernels
 from sightline.checkpoints.files import read_checkpoint
 from sightline.checkpoints.trained import model_of, trained_checkpoint
 from sightline.export.evaluation import predict_split
@@ -207,6 +208,12 @@ def ranks_of(trainer: L.Trainer) -> Ranks:
     """Return the processes of a trainer whose environment is set up."""
     strategy = trainer.strategy
     return Ranks(trainer.global_rank, trainer.world_size, lambda flag: strategy.reduce_boolean_decision(flag, all=True))
+
+
+def settle_kernels_of(trainer: L.Trainer) -> None:
+    """Let all processes of a trainer run linear layers as its run stored it; on a GPU nothing is chosen."""
+    if trainer.strategy.root_device.type == "cpu":
+        settle_kernels(RunFolder(Path(trainer.default_root_dir)).kernels, ranks_of(trainer))
 
 
 def check_split(folder: Path, data: ClipDataModule) -> None:

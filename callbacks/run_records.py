@@ -10,7 +10,7 @@ import lightning as L
 import pandas as pd
 from rich.console import Console
 
-from callbacks.analysis import check_split
+from callbacks.analysis import check_split, settle_kernels_of
 from callbacks.logging_results import log_to_wandb
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
@@ -39,6 +39,7 @@ class RunRecords(L.Callback):
         self._epoch_began = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        settle_kernels_of(trainer)
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, ClipDataModule):
             # Lightning lets every process pass setup before any of them reads a clip.

@@ -10,7 +10,7 @@ from typing import Literal
 import lightning as L
 
 from callbacks.ablation import HeadAblation, LayerAblation
-from callbacks.analysis import Analysis, Sampling, make_context, ranks_of
+from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, settle_kernels_of
 from callbacks.galleries.attention import AttentionGallery
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
@@ -106,6 +106,7 @@ class RunTrainer(L.Trainer):
             self.strategy.setup_environment()
             prepare = datamodule.prepare_data if self.local_rank == 0 else lambda: None
             ranks_of(self).together(prepare)
+            settle_kernels_of(self)
             folder = Path(self.default_root_dir)
             record = RunFolder(folder).unreadable(command)
             ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))

@@ -16,6 +16,7 @@ from sightline.backbones.families.mvit_config import MViTConfig
 from sightline.backbones.families.timesformer import TimeSformer, TimeSformerConfig
 from sightline.backbones.families.video_swin import VideoSwin, VideoSwinConfig
 from sightline.backbones.families.vit import ViT, ViTConfig
+from sightline.backbones.parts.linear import take_over_linears
 from sightline.types import ModelRecord, Unit
 
 KINETICS = ModelRecord()
@@ -91,6 +92,7 @@ def build_backbone(
     variant = VARIANTS[name]
     config = override(variant.config, options or {}, name)
     backbone = variant.family(dataclasses.replace(config, num_classes=num_classes), variant.record)
+    take_over_linears(backbone)
     if removed_layers:
         backbone = backbone.without(removed_layers)
     return backbone.without_heads(removed_heads) if removed_heads else backbone

@@ -48,16 +48,22 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def _new_folder(wanted: Path, replace: bool) -> Path:
+    kernels: str | None = None
     if replace and wanted.exists():
         if not is_run_folder(wanted) and any(wanted.iterdir()):
             raise ValueError(
                 f"{wanted} is not a run's folder (it has no config.yaml) and is not deleted. Name another."
             )
+        # The same command on the same machine gives the same numbers, so which kernels run stays as it was.
+        if (choice := RunFolder(wanted).kernels).is_file():
+            kernels = choice.read_text(encoding="utf-8")
         shutil.rmtree(wanted)
     number, folder = 1, wanted
     while True:
         if not folder.exists() or not any(folder.iterdir()):
             folder.mkdir(parents=True, exist_ok=True)
+            if kernels is not None:
+                write_text(RunFolder(folder).kernels, kernels)
             return folder
         number += 1
         folder = wanted.with_name(f"{wanted.name}-{number}")

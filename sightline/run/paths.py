@@ -1,6 +1,6 @@
 """Where everything lies in a run's folder. Nobody else spells these paths.
 
-config.yaml  splits.csv  provenance.json  report.html
+config.yaml  splits.csv  provenance.json  kernels.json  report.html
 checkpoints/   best.ckpt  last.ckpt
 tables/        <name>.csv  predictions/<model>.csv
 figures/       <name>.png  <name>.svg
@@ -76,6 +76,11 @@ class RunFolder:
     def provenance(self) -> Path:
         """Which commands ran, when, and with which versions."""
         return self.path / "provenance.json"
+
+    @property
+    def kernels(self) -> Path:
+        """Which kernels run linear layers, by machine."""
+        return self.path / "kernels.json"
 
     @property
     def report(self) -> Path:

@@ -44,7 +44,7 @@ from sightline.backbones.contract.observation import HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.families.mvit_attention import MultiscaleAttention, layer_norm
 from sightline.backbones.families.mvit_config import LayerShape, MViTConfig
-from sightline.backbones.parts.linear import preserve_variance_
+from sightline.backbones.parts.linear import linear, preserve_variance_
 from sightline.backbones.parts.relative_positions import resized
 from sightline.types import InputSpec, ModelRecord, Site
 
@@ -134,7 +134,7 @@ class MViTLayer(Layer):
 
     def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
         weight = self.block.attn.projection.weight[:, self.block.attn.columns(position)]
-        return F.linear(attended.heads[:, :, position], weight)
+        return linear(attended.heads[:, :, position], weight)
 
     def mlp_step(self, state: TokenState) -> TokenState:
         update = self.block.mlp(self.block.norm2(state.tokens))
@@ -245,10 +245,10 @@ class MViT(Backbone):
 
     def reset_classifier(self, num_classes: int) -> None:
         self.config = replace(self.config, num_classes=num_classes)
-        linear = nn.Linear(self.norm.normalized_shape[0], num_classes)
-        nn.init.trunc_normal_(linear.weight, std=0.02)
-        nn.init.zeros_(linear.bias)
-        self.head = nn.Sequential(nn.Dropout(self.config.dropout), linear)
+        classifier = nn.Linear(self.norm.normalized_shape[0], num_classes)
+        nn.init.trunc_normal_(classifier.weight, std=0.02)
+        nn.init.zeros_(classifier.bias)
+        self.head = nn.Sequential(nn.Dropout(self.config.dropout), classifier)
 
     def adapt(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Interpolate tables of relative positions linearly to this model's lengths; one sentence for each axis."""

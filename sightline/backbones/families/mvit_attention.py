@@ -25,7 +25,7 @@ from sightline.backbones.contract.observation import HeadOutputs
 from sightline.backbones.contract.state import take_rows
 from sightline.backbones.families.mvit_config import LayerShape, pooled_size
 from sightline.backbones.parts.attention import attention, attention_with_weights, only_counts
-from sightline.backbones.parts.linear import smaller_linear
+from sightline.backbones.parts.linear import linear, smaller_linear
 from sightline.backbones.parts.relative_positions import (
     Size3,
     Terms,
@@ -139,10 +139,10 @@ class MultiscaleAttention(nn.Module):
         h, d = len(self.heads), self.head_width
         queries = self.query_heads * d
         weight, bias = self.qkv.weight, self.qkv.bias
-        kv = F.linear(x, weight[queries:], bias[queries:])
+        kv = linear(x, weight[queries:], bias[queries:])
         k, v = (kv if filling is None else take_rows(kv, filling)).chunk(2, dim=-1)
         keys, values = self._pooled(k, v)
-        q = F.linear(x[:, :1], weight[:queries], bias[:queries]).view(x.shape[0], 1, self.query_heads, d)
+        q = linear(x[:, :1], weight[:queries], bias[:queries]).view(x.shape[0], 1, self.query_heads, d)
         q = self.pool_q.norm_act(q if self.places is None else q[:, :, list(self.places)])
         out = attention(q.transpose(1, 2), keys, values).transpose(1, 2) if h else q
         residual = None if self.residual_follows_head else out.new_zeros(x.shape[0], 1, self.query_heads, d)
@@ -184,9 +184,9 @@ class MultiscaleAttention(nn.Module):
     @property
     def projection(self) -> nn.Linear:
         """The output projection."""
-        linear = self.project[0]
-        assert isinstance(linear, nn.Linear)
-        return linear
+        projection = self.project[0]
+        assert isinstance(projection, nn.Linear)
+        return projection
 
     def columns(self, position: int) -> slice:
         """Columns of the output projection that the head at this position is read by."""

@@ -41,6 +41,7 @@ from sightline.backbones.parts.joint_attention import (
     drop_path_rate,
     layer_norm,
 )
+from sightline.backbones.parts.linear import linear
 from sightline.backbones.parts.merged_linear import MergedLinear
 from sightline.backbones.parts.windows import Size3
 from sightline.types import InputSpec, ModelRecord, Site
@@ -153,7 +154,7 @@ class DividedLayer(JointLayer):
         heads = heads.unflatten(1, (-1, frames))
         merged = None if self.training else self._merged.of(self.temporal_attn.proj, self.temporal_fc)
         if merged is not None:
-            return F.linear(heads, *merged)
+            return linear(heads, *merged)
         update = self.temporal_attn.proj(heads)
         # As in the official code, stochastic depth drops single places here and single frames in spatial attention.
         return self.temporal_fc(self.drop_path(update.flatten(0, 1)).view_as(update))
@@ -166,7 +167,7 @@ class DividedLayer(JointLayer):
         if site == TEMPORAL:
             merged = None if self.training else self._merged.of(self.temporal_attn.proj, self.temporal_fc)
             if merged is not None:
-                return F.pad(F.linear(heads, *merged), (0, 0, 1, 0))
+                return F.pad(linear(heads, *merged), (0, 0, 1, 0))
             return F.pad(self.temporal_fc(self.drop_path(self.temporal_attn.proj(heads))), (0, 0, 1, 0))
         return _mean_class_copies(self.drop_path(self.attn.proj(heads)), frames)
 
@@ -181,16 +182,16 @@ class DividedLayer(JointLayer):
     def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
         head = attended.heads[:, :, position]
         if attended.class_only:
-            return F.linear(head.mean(dim=1, keepdim=True), self.attn.output_weight(position))
+            return linear(head.mean(dim=1, keepdim=True), self.attn.output_weight(position))
         t, s = _frames_and_places(state)
         if site == TEMPORAL:
-            patches = F.linear(head, self._temporal_weight(position))
+            patches = linear(head, self._temporal_weight(position))
             if state.is_dense:
                 patches = patches.unflatten(1, (s, t)).transpose(1, 2).flatten(1, 2)
             return F.pad(patches, (0, 0, 1, 0))  # nothing for the class token
         if not state.is_dense:
-            return _mean_class_copies(F.linear(head, self.attn.output_weight(position)), t)
-        update = F.linear(head, self.attn.output_weight(position)).unflatten(1, (t, 1 + s))
+            return _mean_class_copies(linear(head, self.attn.output_weight(position)), t)
+        update = linear(head, self.attn.output_weight(position)).unflatten(1, (t, 1 + s))
         return torch.cat((update[:, :, 0].mean(dim=1, keepdim=True), update[:, :, 1:].flatten(1, 2)), dim=1)
 
     def train(self, mode: bool = True) -> DividedLayer:

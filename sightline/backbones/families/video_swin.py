@@ -38,7 +38,7 @@ from sightline.backbones.contract.layout import NO_TOKEN, AttentionLayout
 from sightline.backbones.contract.observation import HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
-from sightline.backbones.parts.linear import preserve_variance_, smaller_linear
+from sightline.backbones.parts.linear import linear, preserve_variance_, smaller_linear
 from sightline.backbones.parts.weight_cache import WeightCache
 from sightline.backbones.parts.windows import (
     Size3,
@@ -201,7 +201,7 @@ class SwinLayer(Layer):
         head = attended.heads[:, :, position]
         width = head.shape[-1]
         weight = self.attn.proj.weight[:, position * width : (position + 1) * width]
-        return self._in_token_order(F.linear(head, weight), state)
+        return self._in_token_order(linear(head, weight), state)
 
     def mlp_step(self, state: TokenState) -> TokenState:
         return state.with_tokens(state.tokens + self.stochastic_depth(self.mlp(self.norm2(state.tokens))))

@@ -19,7 +19,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones.contract.state import TokenState
@@ -31,7 +30,7 @@ from sightline.backbones.parts.joint_attention import (
     drop_path_rate,
     layer_norm,
 )
-from sightline.backbones.parts.linear import preserve_variance_
+from sightline.backbones.parts.linear import linear, preserve_variance_
 from sightline.backbones.parts.windows import Size3
 from sightline.types import InputSpec, ModelRecord
 
@@ -77,7 +76,7 @@ class BiasedQV(SelfAttention):
 
     def project_in(self, x: Tensor) -> Tensor:
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        return F.linear(x, self.qkv.weight, bias)
+        return linear(x, self.qkv.weight, bias)
 
     def remove_heads(self, positions: Collection[int]) -> Tensor:
         columns = super().remove_heads(positions)
@@ -101,7 +100,7 @@ class TubeEmbed(nn.Module):
         # Tubes do not overlap, so that this is the convolution; it is faster, and tokens come out contiguous.
         x = pixels.unflatten(4, (-1, w)).unflatten(3, (-1, h)).unflatten(2, (-1, t))
         tubes = x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
-        return F.linear(tubes, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(tubes, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class ViT(BlockStack):

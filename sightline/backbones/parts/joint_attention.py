@@ -32,7 +32,7 @@ from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, Attention
 from sightline.backbones.contract.observation import HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
-from sightline.backbones.parts.linear import preserve_variance_, smaller_linear
+from sightline.backbones.parts.linear import linear, preserve_variance_, smaller_linear
 from sightline.backbones.parts.windows import Size3
 from sightline.types import InputSpec, ModelRecord, Site
 
@@ -95,10 +95,10 @@ class SelfAttention(nn.Module):
         b, g, n = x.shape[:3] if rows is None else rows.shape
         h, d = len(self.heads), self.head_width
         weight, bias = self.qkv.weight, self.qkv.bias
-        first, kv = x[:, :, :1], F.linear(x, weight[h * d :], bias[h * d :])
+        first, kv = x[:, :, :1], linear(x, weight[h * d :], bias[h * d :])
         if rows is not None:
             first, kv = take_rows(x, rows[:, :, 0]).unsqueeze(2), take_rows(kv, rows.flatten(1))
-        q = F.linear(first, weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
+        q = linear(first, weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
         k, v = kv.view(b * g, n, 2, h, d).permute(2, 0, 3, 1, 4)
         return attention(q, k, v, mask).reshape(b, g, h, d)
 
@@ -157,7 +157,7 @@ class JointLayer(Layer):
         return state.with_tokens(state.tokens + self.drop_path(self.attn.proj(attended.merged())))
 
     def contribution(self, state: TokenState, site: str, attended: HeadOutputs, position: int) -> Tensor:
-        return F.linear(attended.heads[:, :, position], self.attn.output_weight(position))
+        return linear(attended.heads[:, :, position], self.attn.output_weight(position))
 
     def mlp_step(self, state: TokenState) -> TokenState:
         return state.with_tokens(state.tokens + self.drop_path(self.mlp(self.norm2(state.tokens))))

@@ -1,19 +1,68 @@
-"""Linear layers: drawing their first weights, and cutting rows and columns out of them."""
+"""Linear layers: running them, drawing their first weights, and cutting rows and columns out of them."""
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.backbones.parts.attention import only_counts
+from sightline.backbones.parts.linear_kernels import FEW_ROWS, onednn_for
 
-def smaller_linear(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> nn.Linear:
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x weight^T + bias, without gradients on a CPU by whichever kernel was measured to be faster.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,).
+    """
+    if _is_plain(x, weight):
+        return F.linear(x, weight, bias)
+    onednn = onednn_for(weight.shape[1], weight.shape[0])
+    return F.linear(x, weight, bias) if onednn is None else onednn(x, weight, bias)
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether a product is one for PyTorch's own kernels, whatever is faster.
+
+    That is where gradients are on, in a graph that is compiled, exported or traced, under autocast, where a pass only
+    counts multiply-adds, outside of float32 on a CPU, and where there are few rows.
+    """
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.jit.is_tracing():
+        return True
+    ours = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter)
+    if not ours or x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32:
+        return True
+    if not weight.numel() or x.numel() < FEW_ROWS * weight.shape[1]:
+        return True
+    return torch.is_autocast_enabled("cpu") or only_counts(x)
+
+
+class Linear(nn.Linear):
+    """A linear layer that runs by `linear`; its parameters are those of PyTorch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
+def take_over_linears(root: nn.Module) -> None:
+    """Let PyTorch's linear layers within a module run by `linear`, those in blocks of other libraries too."""
+    for module in root.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+
+
+def smaller_linear(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> Linear:
     """Return a linear layer of some output rows or input columns of another one, with copied parameters."""
-    weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
+    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
     if rows is not None:
         weight = weight[rows.to(weight.device)]
         bias = None if bias is None else bias[rows.to(bias.device)]
     if columns is not None:
         weight = weight[:, columns.to(weight.device)]
-    smaller = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, weight.device, weight.dtype)
+    smaller = Linear(weight.shape[1], weight.shape[0], bias is not None, weight.device, weight.dtype)
     smaller.weight = nn.Parameter(weight.clone())
     if bias is not None:
         smaller.bias = nn.Parameter(bias.clone())

@@ -48,6 +48,16 @@ def test_only_a_run_is_replaced(tmp_path, monkeypatch):
         claim_run_folder(tmp_path / "run", replace=True)
 
 
+def test_a_run_that_replaces_another_keeps_its_choice_of_kernels(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    run = RunFolder(tmp_path / "run")
+    for path in (run.config, run.kernels, run.report):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    assert claim_run_folder(run.path, replace=True) == run.path
+    assert list(run.path.iterdir()) == [run.kernels]
+
+
 def test_processes_of_torchrun_agree(tmp_path, monkeypatch):
     """Rank 1 asks first and waits until rank 0 has chosen."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
