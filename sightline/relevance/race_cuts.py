@@ -18,7 +18,7 @@ is more than the tolerance above l's. If c is of A or l is not, some open unit o
 c of A and l of A, one outside A went below, and its mean is at least c's; with both outside, one of A went above, and
 its mean is at most l's. (With c of A and l not, nothing is wrong.) So a crossing pair has evidence of 1 for something
 false. Units are not settled one by one on such evidence: of units each of which is within the tolerance of the next,
-one after the other would go, and the last would be left far from the first.
+one after the other could go, and leave the last, far from the first.
 
 Sets of different sizes must stay nested. So cuts are closed together, by one order, and only with what the other cuts
 have settled alike.

@@ -44,7 +44,9 @@ class RaceSettings:
     def __str__(self) -> str:
         sets = f"{' and '.join(self.modes)} {' '.join(map(str, self.ks))} by {self.score}"
         if self.approximate:
-            return f"racing for {sets}, approximate, nominal {self.confidence}, first look {self.first}, seed {self.seed}"
+            return (
+                f"racing for {sets}, approximate, nominal {self.confidence}, first look {self.first}, seed {self.seed}"
+            )
         within = f" within {self.tolerance}" if self.tolerance else ""
         return f"racing for {sets}{within}, guaranteed at {self.confidence}, seed {self.seed}"
 
@@ -69,13 +71,17 @@ class RaceSettings:
         if self.method not in ("guaranteed", "approximate"):
             raise ValueError(f"race.method must be guaranteed or approximate, got {self.method!r}.")
         if not 0 <= self.tolerance < 1:
-            raise ValueError(f"race.tolerance must be at least 0 and below 1, the range of a score; got {self.tolerance}.")
+            raise ValueError(
+                f"race.tolerance must be at least 0 and below 1, the range of a score; got {self.tolerance}."
+            )
         if self.approximate and self.tolerance:
-            raise ValueError("race.tolerance needs race.method guaranteed; an approximate race has none. Leave one out.")
+            raise ValueError(
+                "race.tolerance needs race.method guaranteed; an approximate race has none. Leave one out."
+            )
         if not self.approximate and self.min_samples is not None:
             raise ValueError(
-                f"race.min_samples is {self.min_samples}, but a guaranteed race needs no minimum. Leave it out (null), or "
-                "set race.method to approximate, the method of earlier versions."
+                f"race.min_samples is {self.min_samples}, but a guaranteed race needs no minimum. Leave it out (null), "
+                "or set race.method to approximate, the method of earlier versions."
             )
         if self.first < 2:
             raise ValueError(f"race.min_samples must be at least 2, got {self.min_samples}.")
@@ -88,7 +94,9 @@ class RaceSettings:
         """
         found = []
         if self.confidence < 0.9:
-            found.append(f"A confidence of {self.confidence:g} lets one race in {1 / (1 - self.confidence):.1f} be wrong.")
+            found.append(
+                f"A confidence of {self.confidence:g} lets one race in {1 / (1 - self.confidence):.1f} be wrong."
+            )
         if not self.approximate:
             return found
         if self.first < MIN_SAMPLES:
@@ -102,9 +110,9 @@ class RaceSettings:
             name = min(rare, key=lambda name: (rare[name], name))
             found.append(
                 f"{len(rare)} of {len(counts)} classes have less than {RARE:.0%} of the clips (fewest: {name}, "
-                f"{rare[name] / len(classes):.1%}). An approximate race can overlook a unit that only they need, and its "
-                f"nominal confidence of {self.confidence:g} does not cover this. Use race.method guaranteed, perhaps "
-                "with a race.tolerance, or sampling full."
+                f"{rare[name] / len(classes):.1%}). An approximate race can overlook a unit that only they need, and "
+                f"its nominal confidence of {self.confidence:g} does not cover this. Use race.method guaranteed, "
+                "perhaps with a race.tolerance, or sampling full."
             )
         return found
 
@@ -132,7 +140,7 @@ def promise_of(race: Mapping[str, Any]) -> str:
     sure = f"guaranteed with a probability of at least {race['confidence']:g}"
     if race["tolerance"]:
         return (
-            f"The race's sets are those of all clips within a tolerance of {race['tolerance']:g}, {sure}: a chosen unit's "
-            f"mean {race['score']} is beyond that of one left out by no more than this."
+            f"The race's sets are those of all clips within a tolerance of {race['tolerance']:g}, {sure}: a chosen "
+            f"unit's mean {race['score']} is beyond that of one left out by no more than this."
         )
     return f"The race's sets are those of all clips, {sure}."

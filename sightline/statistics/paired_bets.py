@@ -41,7 +41,7 @@ from __future__ import annotations
 import numpy as np
 
 from sightline.statistics.matrix import Floats
-from sightline.statistics.paired_claims import Indices
+from sightline.statistics.paired_claims import Flags, Indices
 
 PRIOR_DRAWS = 10
 PRIOR_SQUARES = 0.1
@@ -85,7 +85,7 @@ class PairedBets:
         logs = {eps: log[block] for eps, log in self._logs.items()}
         for start in range(0, scores.shape[1], step):
             drawn = scores[:, start : start + step]
-            unreadable = np.isnan(drawn).any(axis=0)
+            unreadable: Flags = np.isnan(drawn).any(axis=0)
             x = np.where(unreadable, 0.0, np.clip(drawn, 0, 1)).T
             self._bet(x, unreadable, sums, squares, logs)
         self._sums[block], self._squares[block] = sums, squares
@@ -105,9 +105,7 @@ class PairedBets:
         logs = self._logs[eps][np.ix_(active, active)]
         return np.where(np.isinf(logs), np.inf, np.exp(np.minimum(logs, 600.0)) / self._enough)
 
-    def _bet(
-        self, x: Floats, unreadable: np.ndarray, sums: Floats, squares: Floats, logs: dict[float, Floats]
-    ) -> None:
+    def _bet(self, x: Floats, unreadable: Flags, sums: Floats, squares: Floats, logs: dict[float, Floats]) -> None:
         """Bet on draws x (S, A) one after the other, changing the arrays (A, A) in place."""
         t = (self._drawn + 1 + np.arange(len(x)))[:, None, None]
         left, weight = self._total - t + 1, t + PRIOR_DRAWS - 1

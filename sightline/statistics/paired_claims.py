@@ -65,7 +65,7 @@ class PairedSums:
         self._cubes[block] += (x * x) @ x.T
 
     def below(self, active: Indices) -> Floats:
-        """Return 1 where the claim is made that one active unit (row) has a lower mean than another (column), (A, A)."""
+        """Return 1 where it is claimed that one active unit (row) has a lower mean than another (column), (A, A)."""
         n, block = self._n, np.ix_(active, active)
         if n < 2:
             return np.zeros((len(active), len(active)))

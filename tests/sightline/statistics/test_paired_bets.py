@@ -110,7 +110,8 @@ def test_who_is_not_active_keeps_what_it_had():
     before = bets.below(np.arange(3))
     bets.add(np.array([0, 2]), x[[0, 2], 30:])
     after = bets.below(np.arange(3))
-    assert (after[1] == before[1]).all() and (after[:, 1] == before[:, 1]).all()
+    assert (after[1] == before[1]).all()
+    assert (after[:, 1] == before[:, 1]).all()
     assert after[0, 2] == pytest.approx(literal(x[2], x[0], 100) / 5)
 
 
@@ -119,5 +120,6 @@ def test_large_stakes_do_not_leave_the_numbers_a_computer_has():
     d = np.r_[np.full(3000, 1e-4), np.ones(1000)]
     bets = betting(np.stack([np.zeros(4000), d]), 10**7, sizes=(500,))
     values = bets.below(np.arange(2))
-    assert np.isfinite(values[0, 1]) and values[0, 1] > 1e200
+    assert np.isfinite(values[0, 1])
+    assert values[0, 1] > 1e200
     assert values[1, 0] >= 0

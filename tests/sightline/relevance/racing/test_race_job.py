@@ -54,7 +54,9 @@ def make_table(folder, settings=RACE, kind="heads") -> ScoreTable:
 
 def run(folder, backbone, split, settings=RACE, kind="heads", **options) -> pd.DataFrame:
     table = make_table(folder, settings, kind)
-    race_split(backbone, table, NAMES, split.batches, settings, **{"classes": CLASSES, "seconds_per_part": 0, **options})
+    race_split(
+        backbone, table, NAMES, split.batches, settings, **{"classes": CLASSES, "seconds_per_part": 0, **options}
+    )
     return read_scores(table.folder, kind)
 
 
@@ -123,7 +125,14 @@ def test_two_processes_decide_alike(tmp_path, uneven_swin, raced):
     in_threads(
         2,
         lambda ranks: race_split(
-            uneven_swin, table, NAMES, splits[ranks.rank].batches, RACE, classes=CLASSES, ranks=ranks, seconds_per_part=0
+            uneven_swin,
+            table,
+            NAMES,
+            splits[ranks.rank].batches,
+            RACE,
+            classes=CLASSES,
+            ranks=ranks,
+            seconds_per_part=0,
         ),
     )
     served = [i for split in splits for i in split.served]

@@ -57,7 +57,9 @@ def test_a_guarantee_says_what_it_covers():
     exact, within = RaceSettings(), RaceSettings(tolerance=0.01)
     assert str(exact) == "racing for lowest and highest 1 2 3 by r, guaranteed at 0.99, seed 0"
     assert str(within) == "racing for lowest and highest 1 2 3 by r within 0.01, guaranteed at 0.99, seed 0"
-    assert promise_of({"score": "r", **exact.promise()}).startswith("The race's sets are those of all clips, guaranteed")
+    assert promise_of({"score": "r", **exact.promise()}).startswith(
+        "The race's sets are those of all clips, guaranteed"
+    )
     assert "within a tolerance of 0.01, guaranteed" in promise_of({"score": "r", **within.promise()})
     assert is_exact(exact.promise())
     assert not is_exact(within.promise())

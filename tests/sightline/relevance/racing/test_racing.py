@@ -141,7 +141,8 @@ def test_within_a_tolerance_ties_stop_early_and_sets_are_nested():
     assert 5 in race.sets["highest", 1]
     assert not set(race.sets["highest", 3]) & set(race.sets["lowest", 3])
     exact = {(one["mode"], one["k"]): one["exact"] for one in race.record([Unit(i) for i in range(6)])["sets"]}
-    assert not exact["lowest", 1] and not exact["lowest", 3]
+    assert not exact["lowest", 1]
+    assert not exact["lowest", 3]
     assert raced(scores, ks=(1, 3), modes=BOTH).n.max() == 4000
 
 
