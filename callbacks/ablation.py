@@ -9,10 +9,12 @@ import lightning
 import torch
 
 from callbacks.analysis import Analysis, Context
+from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.relevance.job import score_split
 from sightline.relevance.precision import Precision
-from sightline.relevance.race_job import RaceSettings, race_split
+from sightline.relevance.race_job import race_split
+from sightline.relevance.race_settings import RaceSettings
 from sightline.relevance.table import ScoreTable, Settings
 
 
@@ -34,13 +36,18 @@ class _Ablation(Analysis):
                 do not depend on it.
             batch_size: Clips per batch; the data module's if not given.
             precision: float32, or tf32 or bf16, which are faster on a GPU and have a higher noise floor.
-            race: Stop evaluating units whose place in these sets is settled (docs/relevance.md says what that risks);
+            race: Stop evaluating units whose place in these sets is settled (docs/relevance.md says how surely);
                 by default every unit is evaluated on every clip. ``ablate --sampling`` overrides it.
         """
         self.largest_stack = largest_stack
         self.batch_size = batch_size
         self.precision: Precision = precision
         self.race = race
+
+    def check(self, module: VideoClassifier) -> None:
+        super().check(module)
+        if self.race is not None:
+            self.race.check()
 
     def analyse(self, context: Context) -> None:
         clips = context.data.clips(context.split)
@@ -52,7 +59,9 @@ class _Ablation(Analysis):
             self.precision,
             "full" if race is None else str(race),
         )
-        score = score_split if race is None else partial(race_split, settings=race)
+        names = context.data.class_names
+        classes = [names[clip.label] for clip in clips]
+        score = score_split if race is None else partial(race_split, settings=race, classes=classes)
         score(
             context.backbone,
             ScoreTable(context.relevance_folder, settings),
@@ -63,7 +72,7 @@ class _Ablation(Analysis):
             overwrite=context.overwrite,
             provenance={
                 "split": context.split,
-                "class_names": context.data.class_names,
+                "class_names": names,
                 "backbone": dict(context.module.hparams)["backbone"],
                 "checkpoint": context.checkpoint,
                 "versions": {"torch": torch.__version__, "lightning": lightning.__version__},

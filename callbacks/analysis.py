@@ -22,7 +22,7 @@ from sightline.backbones.stored_kernels import settle_kernels
 from sightline.checkpoints.files import read_checkpoint
 from sightline.checkpoints.trained import model_of, trained_checkpoint
 from sightline.export.evaluation import predict_split
-from sightline.relevance.race_job import RaceSettings
+from sightline.relevance.race_settings import RaceSettings
 from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch

@@ -72,7 +72,7 @@ class RelevanceBoxplots(Analysis):
         log_to_wandb(
             context.loggers, {f"relevance_{context.split}_{kind}/{name}": frame for name, frame in tables.items()}
         )
-        print(f"Wrote {', '.join(map(str, paths))}. {interval_note(table['group'].nunique(), race is not None)}")
+        print(f"Wrote {', '.join(map(str, paths))}. {interval_note(table['group'].nunique(), race)}")
         if kind == "heads":
             self._choose_heads(context, table, entry["class_names"], raced=race is not None)
 

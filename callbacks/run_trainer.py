@@ -17,7 +17,7 @@ from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
-from sightline.relevance.race_job import RaceSettings
+from sightline.relevance.race_settings import RaceSettings
 from sightline.run.paths import RunFolder
 
 # What runs where a run's configuration names no such callback.
@@ -51,7 +51,7 @@ class RunTrainer(L.Trainer):
             split: The clips to score on. The training clips decide what is pruned.
             overwrite: Replace scores that were made from other weights or data.
             sampling: Every unit on every clip (full), or only until it is settled which units are least and most
-                relevant (racing; docs/relevance.md says what that risks). As configured, full by default, if not given.
+                relevant (racing; docs/relevance.md says how surely). As configured, full by default, if not given.
             race: What racing shall settle, and how surely.
         """
         self._analyse("ablate", model, datamodule, ckpt_path, split, overwrite, sampling, race)

@@ -17,6 +17,7 @@ from sightline.pruning.request import Mode, PruningRequest, Score
 from sightline.pruning.scored_model import ScoredModel
 from sightline.pruning.selection import head_plans, nested_plans, one_shot_plans, relevance_ranking
 from sightline.relevance.cut_gap import cut_gaps
+from sightline.relevance.race_settings import is_exact, promise_of
 from sightline.relevance.ranking import check_race, layer_means, layer_order, rank_units
 from sightline.types import Unit
 
@@ -98,6 +99,8 @@ class PlanChooser:
         removable, race = self._removable(), entry.get("race")
         if race is not None:
             check_race(race, score, removable, depths, modes)
+            if self.model.ranks.rank == 0 and not is_exact(race):
+                log.warning(promise_of(race))
         order = layer_order(table, score, race)
         plans = one_shot_plans(order, self.layers, depths, modes, score)
         if self.model.ranks.rank == 0:

@@ -6,10 +6,10 @@ wrote, and decide alike. Parts on disk are the only memory, so a killed job repl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from sightline.backbones import Backbone
 from sightline.relevance.job import score_work
 from sightline.relevance.matrix import UNIT
 from sightline.relevance.memory import StackSize
+from sightline.relevance.race_settings import RaceSettings
 from sightline.relevance.racing import Race
 from sightline.relevance.table import ScoreTable
 from sightline.run.parts import PartStore
@@ -27,30 +28,7 @@ from sightline.run.ranks import Ranks
 from sightline.run.sharing import SECONDS_PER_PART, Batches, work_through
 from sightline.types import Unit
 
-
-@dataclass(frozen=True)
-class RaceSettings:
-    """What is raced for, and how sure it has to be; see `sightline.relevance.racing.Race`.
-
-    Attributes:
-        ks: Sizes of the sets of least (and most) relevant units that are wanted.
-        modes: Whether the least relevant units are wanted, the most relevant, or both.
-        score: The score whose mean ranks the units.
-        confidence: Probability that all these sets are those of the full data.
-        min_samples: Samples before the first decision.
-        seed: Seed of the order in which samples are taken.
-    """
-
-    ks: tuple[int, ...] = (1, 2, 3)
-    modes: tuple[Literal["lowest", "highest"], ...] = ("lowest", "highest")
-    score: Literal["r", "jsd", "dprob"] = "r"
-    confidence: float = 0.99
-    min_samples: int = 100
-    seed: int = 0
-
-    def __str__(self) -> str:
-        sets = f"{' and '.join(self.modes)} {' '.join(map(str, self.ks))} by {self.score}"
-        return f"racing for {sets} at {self.confidence}, first look {self.min_samples}, seed {self.seed}"
+log = logging.getLogger(__name__)
 
 
 def race_split(
@@ -60,6 +38,7 @@ def race_split(
     batches: Batches,
     settings: RaceSettings,
     *,
+    classes: Sequence[str],
     ranks: Ranks | None = None,
     largest_stack: int | None = None,
     overwrite: bool = False,
@@ -77,6 +56,7 @@ def race_split(
         sample_ids: Names of all samples of the split.
         batches: Gives an iterable of batches of the samples at these places.
         settings: What to race for.
+        classes: The class of every sample; those of few samples are warned of where they make the result unsure.
         ranks: The processes that share the work.
         largest_stack: The most variants of a batch to run as one.
         overwrite: Replace a table made with other settings.
@@ -84,28 +64,24 @@ def race_split(
         seconds_per_part: How long to collect scores before they are written.
 
     Raises:
-        ValueError: If a table made with other settings is there and ``overwrite`` is false, or a set is larger than
-            the number of units.
+        ValueError: If a table made with other settings is there and ``overwrite`` is false, a set is larger than the
+            number of units, or the settings make no sense.
         RuntimeError: If another process failed.
     """
     ranks = ranks or Ranks()
-    ranks.together(lambda: table.begin(overwrite), only_first=True)
-    if ranks.together(table.is_finished):
-        return
     kind = table.settings.kind
     removable = {info.index for info in backbone.layers if info.removable}
     units = backbone.units(kind)
     rivals = sorted(unit for unit in units if not unit.is_layer or unit.layer in removable)
     others = [unit for unit in units if unit not in set(rivals)]
-    race = Race(
-        len(rivals),
-        len(sample_ids),
-        settings.ks,
-        settings.modes,
-        settings.confidence,
-        settings.min_samples,
-        settings.seed,
-    )
+    race = Race(len(rivals), len(sample_ids), settings)
+    # Only now: settings that are refused shall not have cost an earlier table.
+    ranks.together(lambda: table.begin(overwrite), only_first=True)
+    if ranks.together(table.is_finished):
+        return
+    if ranks.rank == 0:
+        for warning in settings.warnings(classes):
+            log.warning(warning)
     stored = _StoredScores(table.parts, rivals, sample_ids, settings.score)
     stack = StackSize(largest_stack)
     while True:
@@ -125,7 +101,7 @@ def race_split(
             work_through(table.parts, batches(mine), work, len(mine), ranks, title, seconds_per_part)
 
         ranks.together(compute)
-    record = {**(provenance or {}), "race": race.record(rivals, settings.score)}
+    record = {**(provenance or {}), "race": race.record(rivals)}
     ranks.together(lambda: table.finish(sample_ids, record, every_sample=False), only_first=True)
 
 

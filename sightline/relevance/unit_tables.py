@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sightline.relevance.race_settings import promise_of
 from sightline.statistics.bootstrap import MIN_GROUPS, ResampledMeans, chosen, mean_intervals
 from sightline.statistics.matrix import ScoreMatrix
 
@@ -27,8 +29,8 @@ def interval_table(matrix: ScoreMatrix, drawn: ResampledMeans) -> pd.DataFrame:
     return matrix.units.assign(mean=matrix.means, mean_low=low, mean_high=high, groups=groups)
 
 
-def interval_note(groups: int, raced: bool = False) -> str:
-    """Say in one line what the intervals and the stability of a table rest on."""
+def interval_note(groups: int, race: Mapping[str, Any] | None = None) -> str:
+    """Say in one line what the intervals and the stability of a table, or the sets of a race, rest on."""
     if groups >= MIN_GROUPS:
         text = f"Intervals and stability: {groups} groups resampled as a whole."
     else:
@@ -36,7 +38,9 @@ def interval_note(groups: int, raced: bool = False) -> str:
             f"No intervals: {groups} groups are fewer than {MIN_GROUPS}; see the values by group. The stability "
             "resamples single samples and is too optimistic."
         )
-    return f"{text} No stability of a race: its units saw different samples." if raced else text
+    if race is None:
+        return text
+    return f"{text} {promise_of(race)} No stability of a race: its units saw different samples."
 
 
 def class_table(matrix: ScoreMatrix, class_names: Sequence[str]) -> pd.DataFrame:

@@ -41,39 +41,34 @@ class PairedSums:
 
     Active units must have seen the same samples.
 
-    Attributes:
-        n: Samples that each unit was evaluated on, (U,).
-        totals: Sum of each unit's scores, (U,).
+    Args:
+        units: Number of units U.
+        total: Number of samples N. Those that turn out unreadable only shrink it: counting them is safe.
+        error: Probability with which a single claim may be wrong.
     """
 
-    def __init__(self, units: int) -> None:
-        self.n = np.zeros(units, dtype=np.int64)
-        self.totals = np.zeros(units)
+    def __init__(self, units: int, total: int, error: float) -> None:
+        self._total, self._error, self._n = total, error, 0
         # Of x_a, x_a x_b and x_a^2 x_b, where x is what a score has beyond the mean of the active units on its sample:
         # what they have in common cancels in differences, but would leave its rounding behind.
         self._sums = np.zeros(units)
         self._products, self._cubes = np.zeros((units, units)), np.zeros((units, units))
 
     def add(self, active: Indices, scores: Floats) -> None:
-        """Add new samples of the active units, (A, S)."""
-        self.n[active] += scores.shape[1]
-        self.totals[active] += scores.sum(axis=1)
+        """Add new samples of the active units, (A, S); a sample that is not a number is left out."""
+        scores = scores[:, ~np.isnan(scores).any(axis=0)]
+        self._n += scores.shape[1]
         x = scores - scores.mean(axis=0)
         block = np.ix_(active, active)
         self._sums[active] += x.sum(axis=1)
         self._products[block] += x @ x.T
         self._cubes[block] += (x * x) @ x.T
 
-    def surely_below(self, active: Indices, total: int, error: float) -> Flags:
-        """Claim for pairs of active units that one (row) has a lower mean over all samples than another (column).
-
-        Args:
-            active: Units to compare.
-            total: Number of samples N. Those that turn out unreadable only shrink it: counting them is safe.
-            error: Probability with which a single claim may be wrong.
-        """
-        block = np.ix_(active, active)
-        n = int(self.n[active[0]])
+    def below(self, active: Indices) -> Floats:
+        """Return 1 where it is claimed that one active unit (row) has a lower mean than another (column), (A, A)."""
+        n, block = self._n, np.ix_(active, active)
+        if n < 2:
+            return np.zeros((len(active), len(active)))
         mean = (self._sums[active][:, None] - self._sums[active]) / n
         products, cubes = self._products[block] / n, self._cubes[block] / n
         second = np.diag(products)[:, None] + np.diag(products) - 2 * products
@@ -83,10 +78,10 @@ class PairedSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             skew = (third - 3 * second * mean + 2 * mean**3) / variance**1.5
         skew_at_most = np.where(varies, np.maximum(skew + SKEW_ERRORS * math.sqrt(6 / n), 0.0), 0.0)
-        t = -stdtrit(n - 1, error)
-        factor = t + skew_at_most * skew_correction(t, n, n / total)
-        width = factor * np.sqrt(variance / (n - 1) * (1 - n / total))
-        return varies & (mean + width < 0)
+        t = -stdtrit(n - 1, self._error)
+        factor = t + skew_at_most * skew_correction(t, n, n / self._total)
+        width = factor * np.sqrt(variance / (n - 1) * (1 - n / self._total))
+        return (varies & (mean + width < 0)).astype(np.float64)
 
 
 def skew_correction(t: float, n: int, seen: float) -> float:

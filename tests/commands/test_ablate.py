@@ -39,9 +39,11 @@ def test_scores_of_other_weights_are_noticed(own_run, tmp_path, capsys):
 
 
 def test_ablate_can_race(own_run: Path, capsys):
-    again = ["ablate", "--run", str(own_run), "--sampling", "racing", "--race.ks", "[1,2]", "--race.min_samples", "30"]
+    again = ["ablate", "--run", str(own_run), "--sampling", "racing", "--race.ks", "[1,2]"]
     assert "another sampling" in error_of(capsys, *again)
+    assert "needs no minimum" in error_of(capsys, *again, "--race.min_samples", "30")
     train.main([*again, "--overwrite", "true"])
+    assert "guaranteed with a probability of at least 0.99" in capsys.readouterr().out
     entry = json.loads((own_run / "relevance/train/manifest.json").read_text())["tables"]["layers"]
     assert {(members["mode"], members["k"]) for members in entry["race"]["sets"]} == {
         ("lowest", 1), ("lowest", 2), ("highest", 1), ("highest", 2)

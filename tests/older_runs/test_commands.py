@@ -99,6 +99,17 @@ def test_finished_scores_are_accepted_and_kept():
     assert_still("run/tables/specialised_heads_train.csv", ["site", "class"])
 
 
+def test_a_configured_race_of_before_is_read_and_scoring_by_it_refused_in_one_line():
+    """It named no method and always a minimum of samples, which the guaranteed method has not."""
+    path = Path("run/config.yaml")
+    race = "race: {ks: [1], modes: [lowest], score: r, confidence: 0.99, min_samples: 100, seed: 0}"
+    path.write_text(path.read_text().replace("race: null", race))
+    run("test --run run")
+    assert_tested("run")
+    with pytest.raises(ValueError, match="a guaranteed race needs no minimum"):
+        run("ablate --run run")
+
+
 def test_ablation_gives_the_same_scores():
     # With --overwrite alone, scores of the same weights, data and settings are kept.
     forget("run/relevance/test", "run/relevance/train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sightline.relevance.race_settings import promise_of
 from sightline.relevance.table import KINDS, read_scores
 from sightline.report.figures.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
 from sightline.report.page.blocks import Block, Folded, Missing, Section, Text, chart
@@ -52,7 +53,7 @@ def _boxes(run: RunResults, split: str) -> list[Block]:
             "box for its numbers; drag to enlarge a part, double click to go back."
         )
         if entry.get("race"):
-            caption += " The table comes from a race: boxes hold different numbers of clips."
+            caption += f" Boxes of a race hold different numbers of clips. {promise_of(entry['race'])}"
         figure = draw[kind](scores, "r")
         for trace in figure.data:
             if trace.type == "box":

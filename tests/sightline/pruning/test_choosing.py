@@ -14,6 +14,7 @@ from sightline.backbones.fingerprint import weights_sha256
 from sightline.pruning.choosing import PlanChooser
 from sightline.pruning.request import PruningRequest
 from sightline.pruning.scored_model import ScoredModel
+from sightline.relevance.race_settings import RaceSettings
 from sightline.relevance.racing import Race
 from sightline.relevance.table import read_manifest
 from sightline.run.atomic import write_json
@@ -65,16 +66,19 @@ def test_further_scores_have_plans_of_their_own(tmp_path, tiny_swin):
     }  # fmt: skip
 
 
-def test_a_race_prunes_what_it_decided_and_nothing_else(tmp_path, tiny_swin):
+@pytest.mark.parametrize(("method", "warned"), [("guaranteed", []), ("approximate", [True])])
+def test_a_race_prunes_what_it_decided_and_nothing_else(tmp_path, tiny_swin, caplog, method, warned):
     values = np.array([[0.3], [0.1], [0.2], [0.6]]) + 0.05 * np.random.default_rng(0).random((4, 300))
-    race = Race(4, 300, ks=(1,), modes=("lowest", "highest"))
+    race = Race(4, 300, RaceSettings(ks=(1,), method=method))
     race.replay(values)
-    assert race.n.tolist() == [100] * 4
-    values[:, 100:] = np.nan
-    values[3, :100] = 0.0  # so that only the race knows that layer 3 is the highest
-    model = model_of(tmp_path, tiny_swin, values, race.record([Unit(i) for i in range(4)], "r"))
+    assert (race.n < 300).all()
+    for unit, n in enumerate(race.n):
+        values[unit, race.order[n:]] = np.nan
+    values[3] *= 0.0  # so that only the race knows that layer 3 is the highest
+    model = model_of(tmp_path, tiny_swin, values, race.record([Unit(i) for i in range(4)]))
     plans = plans_of(model, depths=[1])
     assert [plan.removed_layers for plan in plans] == [(1,), (3,)]
+    assert [record.getMessage().startswith("The race was approximate") for record in caplog.records] == warned
     with pytest.raises(ValueError, match="decided the sets highest 1, lowest 1, not lowest 2"):
         plans_of(model, depths=[1, 2])
 

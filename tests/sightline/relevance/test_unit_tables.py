@@ -45,7 +45,9 @@ def test_intervals_need_eight_groups():
     assert "fewer than 8" in interval_note(7)
     assert "too optimistic" in interval_note(7)
     assert interval_note(8) == "Intervals and stability: 8 groups resampled as a whole."
-    assert "No stability of a race" in interval_note(8, raced=True)
+    raced = interval_note(8, {"score": "r", "method": "guaranteed", "confidence": 0.99, "tolerance": 0.0})
+    assert "guaranteed with a probability of at least 0.99" in raced
+    assert "No stability of a race" in raced
 
 
 def test_stability_by_hand():

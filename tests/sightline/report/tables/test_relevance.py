@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sightline.relevance.race_settings import RaceSettings
 from sightline.relevance.racing import Race
 from sightline.report.tables.relevance import relevance_tables, write_relevance_tables
 from sightline.types import Unit
@@ -73,20 +74,20 @@ def test_heads_of_two_sites_keep_their_own_rows(values):
 
 def test_a_race_has_no_stability_but_says_when_units_stopped(values, tmp_path):
     values = np.repeat(values, 3, axis=1)
-    race = Race(4, 360, ks=(1,))
+    race = Race(4, 360, RaceSettings(ks=(1,), modes=("lowest",)))
     race.replay(values)
+    assert (race.n < 360).all()
     seen = np.full_like(values, np.nan)
-    order = np.random.default_rng(0).permutation(360)
     for unit, n in enumerate(race.n):
-        seen[unit, order[:n]] = values[unit, order[:n]]
+        seen[unit, race.order[:n]] = values[unit, race.order[:n]]
     seen[0] = values[0]
-    record = race.record([Unit(i) for i in range(4)], "r")
+    record = race.record([Unit(i) for i in range(4)])
     (tmp_path / "stability_train_layers.csv").touch()
     tables = relevance_tables(score_table(seen, GROUPS * 3, LABELS * 3), ["r"], NAMES, race=record)
     paths = write_relevance_tables(tables, tmp_path, "train", "layers")
     statistics = pd.read_csv(paths[0])
-    assert statistics["n"].tolist() == [360, 100, 100, 100]
-    assert statistics["settled_at"].tolist() == [100] * 4
+    assert statistics["n"].tolist() == [360, *race.n[1:]]
+    assert statistics["settled_at"].tolist() == race.n.tolist()
     assert statistics["place"].tolist()[1] == 0
     assert "stability" not in tables
     assert "gaps" not in tables  # units saw different samples
