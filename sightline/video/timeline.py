@@ -32,6 +32,7 @@ _SEEKABLE = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "av1", "mjpeg"
 _EMPTY_MPEG4_BYTES = 19
 # Of these, FFmpeg only guesses the order of display where the container does not say it, as AVI does not.
 _REORDERED = {"h264", "hevc"}
+_GAP_S, _GAP_STEPS = 10.0, 10  # what is longer than both is taken for a gap, and not for a slow video
 _REMEMBERED = 32  # timelines: some 100 MB for videos of an hour
 
 
@@ -129,6 +130,9 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
                     video_end = max(video_end, stops)
                     if not is_cut:
                         times.append(time)
+        if "mov" in container.format.name.split(","):
+            # The samples that the tables list, of which an edit list may show a part; the header counts all.
+            header_frames = len(stream.index_entries)
     timeline = _timeline(times, video_end, frame_s, path)
     # Nor does it say so where frames come in another order, and yet the packets' stamps only rise.
     order_is_guessed |= reorders and all(a < b for a, b in pairwise(packets.stamps) if a is not None and b is not None)
@@ -147,11 +151,36 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
 def count_frames(path: str, threads: int = 1) -> Timeline:
     """The timeline as the decoded frames tell it: slow, and right where packets and frames do not correspond."""
     times: list[float | None] = []
+    stamps: list[int | None] = []
     with open_video(path, threads) as (container, stream):
         frame_s = 1 / float(stream.average_rate) if stream.average_rate else 0.04
         with explained(path, lambda: f"{len(times)} frames decoded"):
-            times.extend(frame.time for frame in container.decode(stream))
-    return _timeline(times, 0.0, frame_s, path)
+            for frame in container.decode(stream):
+                times.append(frame.time)
+                stamps.append(frame.pts)
+    known = [stamp for stamp in stamps if stamp is not None]
+    unique = np.unique(known) if len(set(known)) == len(stamps) else _nothing()
+    return replace(_timeline(times, 0.0, frame_s, path), stamps=unique)
+
+
+def lost_frames(packets: Timeline, frames: Timeline, stop: int) -> int:
+    """How many frames before the one with index ``stop`` no decoder gives, though their packets are there.
+
+    So it is where key frames are missing. That two packets make one frame (interlaced pictures) or that the first
+    packets make none (a stream that begins between key frames) is nothing missing: only two and more in a row count,
+    and only behind the first frame.
+
+    Args:
+        packets: The timeline that the packets tell.
+        frames: The one that the decoded frames tell.
+        stop: Index of a frame in the former.
+    """
+    if not len(frames.stamps):
+        return 0
+    due = packets.stamps[:stop]
+    came = np.flatnonzero(np.isin(due, frames.stamps))
+    missing = np.diff(np.append(came, len(due))) - 1
+    return int(missing[missing > 1].sum())
 
 
 def _timeline(times: Sequence[float | None], end: float, frame_s: float, path: str) -> Timeline:
@@ -188,8 +217,8 @@ def chosen_frames(
     end: float | None,
     frame_range: tuple[int, int] | None,
     path: str,
-) -> tuple[list[int], int]:
-    """Return the frames chosen from a part of a video, counted in the whole of it, and the first one behind the part.
+) -> tuple[list[int], range]:
+    """Return the frames chosen from a part of a video, and all frames of the part, counted in the whole of the video.
 
     Raises:
         UnreadableClip: Where the video has no such part or the part no such frames.
@@ -204,7 +233,23 @@ def chosen_frames(
     chosen = [first + index for index in (choose(*timeline.shown(first, stop)) if callable(choose) else choose)]
     if not chosen or min(chosen) < first or max(chosen) >= stop:
         raise UnreadableClip(path, f"expected frames {chosen} to be among {first}..{stop - 1}")
-    return chosen, stop
+    return chosen, range(first, stop)
+
+
+def require_no_gap(timeline: Timeline, part: range, path: str) -> None:
+    """See to it that a part of a video is not for the most part a gap, in which one frame stands still.
+
+    Raises:
+        UnreadableClip: Where no frame begins for more than half of the part, for more than 10 s, and for more than ten
+            times as long as is usual in this video: a slide show is none.
+    """
+    # With the first frame behind the part; how long a video's last frame is shown says nothing of its recording.
+    begins = timeline.times[part.start : part.stop + 1]
+    if len(begins) < 2:
+        return
+    longest, whole = float(np.diff(begins).max()), float(begins[-1] - begins[0])
+    if longest > max(_GAP_S, whole / 2) and longest > _GAP_STEPS * float(np.median(np.diff(timeline.times))):
+        raise UnreadableClip(path, f"expected frames all the time, none begins for {longest:.4g} of {whole:.4g} s")
 
 
 def part_between_times(timeline: Timeline, start: float | None, end: float | None, path: str) -> tuple[int, int]:

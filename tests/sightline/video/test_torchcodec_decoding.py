@@ -34,7 +34,7 @@ def nothing_remembered(monkeypatch):
 
 
 def forget():
-    torchcodec_decoding._first_frame.cache_clear()
+    torchcodec_decoding._checked.cache_clear()
     require_torchcodec.cache_clear()
 
 
