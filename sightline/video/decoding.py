@@ -35,12 +35,13 @@ from sightline.video.timeline import (
     require_no_gap,
 )
 from sightline.video.torchcodec_decoding import decode_with_torchcodec
-from sightline.video.video_file import DamagedClip, UnreadableClip, each_explained, open_video
+from sightline.video.video_file import DamagedClip, UnreadableClip, each_explained, explained, open_video
 from sightline.video.wanted_frames import Convert, WantedFrames
 
-__all__ = ["DamagedClip", "UnreadableClip", "read_frames", "stacked_frames"]
+__all__ = ["READING", "DamagedClip", "UnreadableClip", "read_frames", "stacked_frames"]
 
 Decoder = Literal["pyav", "torchcodec"]
+READING = 2  # to be raised when other frames are read than before, or are refused: frames in a cache are of one reading
 
 
 def read_frames(
@@ -89,7 +90,7 @@ def read_frames(
         if packets is not None and (lost := lost_frames(packets, timeline, part.stop)):
             raise DamagedClip(name, f"damaged: of {part.stop} frames {lost} cannot be decoded")
         chosen, part = chosen_frames(timeline, choose, start, end, frame_range, name)
-        require_no_gap(timeline, part, name)
+        require_no_gap(timeline, part, start, end, name)
         last = part.stop if every_frame else max(chosen) + 1
         needed = len(timeline.times) if whole else last
         taken = WantedFrames(name, set(chosen), convert, threads)
@@ -113,8 +114,9 @@ def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: Want
     decoded = 0
     how_far = lambda: f"expected {needed} frames, {decoded} decoded"  # noqa: E731
     with open_video(path, taken.threads) as (container, stream):
-        decoder = stream.codec_context
-        damage = Damage(decoder)
+        with explained(path, how_far):
+            decoder = stream.codec_context
+            damage = Damage(decoder)
         for frame in each_explained(_frames(container, stream, damage), path, how_far):
             damage.came(frame)
             taken.offer(decoded, frame)
@@ -123,8 +125,9 @@ def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: Want
                 break
         if decoded == needed and not to_the_end and damage.after_b:
             # What a B picture is made from may come after it; it was decoded before it.
-            for frame in each_explained(decoder.decode(None), path, how_far):
-                damage.came(frame)
+            with explained(path, how_far):
+                for frame in decoder.decode(None):
+                    damage.came(frame)
     return decoded, damage
 
 

@@ -84,8 +84,9 @@ def _decode(path: str, timeline: Timeline, runs: list[Run], taken: WantedFrames,
     needed = set(timeline.stamps[list(taken.wanted)].tolist())
     no_more = lambda: "no more packets"  # noqa: E731
     with open_video(path, taken.threads) as (container, stream):
-        decoder, packets, read = stream.codec_context, container.demux(stream), 0
-        is_unreferenced = finder(decoder.codec.canonical_name, decoder.extradata)
+        with explained(path, no_more):
+            decoder, packets, read = stream.codec_context, container.demux(stream), 0
+            is_unreferenced = finder(decoder.codec.canonical_name, decoder.extradata)
 
         def is_spare(packet: Packet) -> bool:
             return leave_out and packet.pts not in needed and is_unreferenced(packet)

@@ -32,7 +32,7 @@ _SEEKABLE = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "av1", "mjpeg"
 _EMPTY_MPEG4_BYTES = 19
 # Of these, FFmpeg only guesses the order of display where the container does not say it, as AVI does not.
 _REORDERED = {"h264", "hevc"}
-_GAP_S, _GAP_STEPS = 10.0, 10  # what is longer than both is taken for a gap, and not for a slow video
+_GAP_S, _GAP_STEPS = 10.0, 10
 _REMEMBERED = 32  # timelines: some 100 MB for videos of an hour
 
 
@@ -75,6 +75,7 @@ class _Packets:
     is_key: list[bool] = field(default_factory=list)
     is_cut: list[bool] = field(default_factory=list)
     one_frame_each: bool = True
+    last_is_cut_short: bool = False
 
 
 Count = Callable[[str, int], Timeline]
@@ -101,7 +102,10 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
     times: list[float | None] = []
     packets, video_end, file_end = _Packets(), 0.0, 0.0
     scales: dict[int, float] = {}
-    with open_video(path, threads) as (container, stream):
+    with (
+        open_video(path, threads) as (container, stream),
+        explained(path, lambda: f"{len(packets.stamps)} packets read"),
+    ):
         codec = stream.codec_context.codec.canonical_name
         smallest = _EMPTY_MPEG4_BYTES if codec == "mpeg4" else 0
         order_is_guessed = codec in _REORDERED and container.format.name == "avi"
@@ -109,27 +113,27 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
         rate, header_frames = stream.average_rate, stream.frames
         duration = (container.duration or 0) / av.time_base
         frame_s = 1 / float(rate) if rate else 0.04
-        with explained(path, lambda: f"{len(packets.stamps)} packets read"):
-            for packet in container.demux():
-                pts, index = packet.pts, packet.stream.index
-                stamp = packet.dts if pts is None else pts
-                if packet.size == 0 and stamp is None:
-                    continue  # PyAV's mark of the end of a stream
-                if index not in scales:  # PyAV makes a fraction of it each time, which would take half of the time
-                    scales[index] = float(packet.time_base) if packet.time_base else 0.0
-                scale = scales[index]
-                time = None if stamp is None else stamp * scale
-                stops = 0.0 if time is None else time + ((packet.duration or 0) * scale or frame_s)
-                file_end = max(file_end, stops)
-                if index == stream.index:
-                    is_cut = packet.is_discard  # an edit list cuts these frames off
-                    packets.stamps.append(pts)
-                    packets.is_key.append(packet.is_keyframe)
-                    packets.is_cut.append(is_cut)
-                    packets.one_frame_each &= packet.size > smallest
-                    video_end = max(video_end, stops)
-                    if not is_cut:
-                        times.append(time)
+        for packet in container.demux():
+            pts, index = packet.pts, packet.stream.index
+            stamp = packet.dts if pts is None else pts
+            if packet.size == 0 and stamp is None:
+                continue  # PyAV's mark of the end of a stream
+            if index not in scales:  # PyAV makes a fraction of it each time, which would take half of the time
+                scales[index] = float(packet.time_base) if packet.time_base else 0.0
+            scale = scales[index]
+            time = None if stamp is None else stamp * scale
+            stops = 0.0 if time is None else time + ((packet.duration or 0) * scale or frame_s)
+            file_end = max(file_end, stops)
+            if index == stream.index:
+                is_cut = packet.is_discard  # an edit list cuts these frames off
+                packets.stamps.append(pts)
+                packets.is_key.append(packet.is_keyframe)
+                packets.is_cut.append(is_cut)
+                packets.one_frame_each &= packet.size > smallest
+                packets.last_is_cut_short = packet.is_corrupt
+                video_end = max(video_end, stops)
+                if not is_cut:
+                    times.append(time)
         if "mov" in container.format.name.split(","):
             # The samples that the tables list, of which an edit list may show a part; the header counts all.
             header_frames = len(stream.index_entries)
@@ -143,8 +147,9 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
         # Both must fall short: a variable frame rate gives fewer frames than slots, an edit list a shorter time.
         promised_s = header_frames * frame_s
         truncated = len(packets.stamps) < header_frames and timeline.end < promised_s - 1.5 * frame_s
+        truncated |= packets.last_is_cut_short
         return replace(timeline, expected_frames=header_frames, truncated=truncated)
-    truncated = bool(file_end) and file_end < duration - max(0.25, 2 * frame_s)
+    truncated = packets.last_is_cut_short or (bool(file_end) and file_end < duration - max(0.25, 2 * frame_s))
     return replace(timeline, expected_frames=round(duration / frame_s), truncated=truncated)
 
 
@@ -152,12 +157,11 @@ def count_frames(path: str, threads: int = 1) -> Timeline:
     """The timeline as the decoded frames tell it: slow, and right where packets and frames do not correspond."""
     times: list[float | None] = []
     stamps: list[int | None] = []
-    with open_video(path, threads) as (container, stream):
+    with open_video(path, threads) as (container, stream), explained(path, lambda: f"{len(times)} frames decoded"):
         frame_s = 1 / float(stream.average_rate) if stream.average_rate else 0.04
-        with explained(path, lambda: f"{len(times)} frames decoded"):
-            for frame in container.decode(stream):
-                times.append(frame.time)
-                stamps.append(frame.pts)
+        for frame in container.decode(stream):
+            times.append(frame.time)
+            stamps.append(frame.pts)
     known = [stamp for stamp in stamps if stamp is not None]
     unique = np.unique(known) if len(set(known)) == len(stamps) else _nothing()
     return replace(_timeline(times, 0.0, frame_s, path), stamps=unique)
@@ -236,20 +240,34 @@ def chosen_frames(
     return chosen, range(first, stop)
 
 
-def require_no_gap(timeline: Timeline, part: range, path: str) -> None:
-    """See to it that a part of a video is not for the most part a gap, in which one frame stands still.
+def require_no_gap(timeline: Timeline, part: range, start: float | None, end: float | None, path: str) -> None:
+    """See to it that a part of a video does not mostly lie in a gap of the recording, where one frame stands still.
+
+    A gap is where no frame begins for more than 10 s, and for more than ten times as long as is usual in this video: a
+    slide show has none. How long a video's last frame is shown says nothing of its recording.
+
+    Args:
+        timeline: The video's timeline.
+        part: The frames of the part.
+        start: Where it begins, in seconds; None for its first frame.
+        end: Where it ends; None for its last frame.
+        path: The video file.
 
     Raises:
-        UnreadableClip: Where no frame begins for more than half of the part, for more than 10 s, and for more than ten
-            times as long as is usual in this video: a slide show is none.
+        UnreadableClip: Where more than half of the part lies in a gap.
     """
-    # With the first frame behind the part; how long a video's last frame is shown says nothing of its recording.
-    begins = timeline.times[part.start : part.stop + 1]
-    if len(begins) < 2:
+    begins = timeline.times[part.start : part.stop + 1]  # with the first frame behind the part
+    steps = np.diff(begins)
+    if not len(steps) or steps.max() <= _GAP_S:
         return
-    longest, whole = float(np.diff(begins).max()), float(begins[-1] - begins[0])
-    if longest > max(_GAP_S, whole / 2) and longest > _GAP_STEPS * float(np.median(np.diff(timeline.times))):
-        raise UnreadableClip(path, f"expected frames all the time, none begins for {longest:.4g} of {whole:.4g} s")
+    usual = float(np.median(np.diff(timeline.times)))
+    place = int(steps.argmax())
+    first = float(begins[0]) if start is None else start
+    last = float(timeline.times[part.stop - 1]) + usual if end is None else end
+    missing = min(float(begins[place + 1]), last) - max(float(begins[place]), first)
+    if steps[place] > _GAP_STEPS * usual and missing > (last - first) / 2:
+        gap = f"{begins[place]:.4g}..{begins[place + 1]:.4g} s"
+        raise UnreadableClip(path, f"expected frames all the time, the video has none in {gap}, most of the clip")
 
 
 def part_between_times(timeline: Timeline, start: float | None, end: float | None, path: str) -> tuple[int, int]:
