@@ -38,7 +38,7 @@ class BadClipRecord:
         # A line each: other processes may read while this is written, and take whole lines only.
         lines = [(split, name, " ".join(reason.split())) for name, reason in reasons.items()]
         csv.writer(text, lineterminator="\n").writerows(lines)
-        with (self._parts / f"{self.rank}.csv").open("a", encoding="utf-8") as file:
+        with (self._parts / f"{self.rank}.csv").open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text.getvalue())
         self._join()
         return self.of_split(split)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ import numpy as np
 
 from datamodules.dataset import SPLITS
 from sightline.video.clips import Clip
-from sightline.video.decoding import UnreadableClip, read_frames
+from sightline.video.decoding import DamagedClip, UnreadableClip, read_frames
+from sightline.video.video_file import require_regular_file
 
-KINDS = ("unreadable", "too_short", "mislabelled", "duplicated", "leaking")
+KINDS = ("unreadable", "damaged", "too_short", "mislabelled", "alike_classes", "duplicated", "leaking")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Contents:
         end: Second at which the last of them ends.
         digest: Of the file's bytes; empty where it was not asked for, or the file cannot be read.
         reason: Why the clip cannot be read; empty if it can.
+        damage: What is damaged in it, though frames come out; empty if nothing is.
     """
 
     frames: int = 0
@@ -38,6 +41,7 @@ class Contents:
     end: float = 0.0
     digest: str = ""
     reason: str = ""
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Finding:
         kind: One of `KINDS`.
         clip: The clip.
         reason: What is wrong, in one line.
-        other: The clip that it repeats, if there is one.
+        other: The clip that it repeats, or whose class is the other one, if there is one.
     """
 
     kind: str
@@ -67,17 +71,20 @@ def examine(task: tuple[Clip, bool]) -> Contents:
         # All up to the last are decoded; converting three of them shows whether their sizes agree.
         return [0, len(times) // 2, len(times) - 1]
 
-    digest = ""
+    digest = damage = ""
     try:
+        require_regular_file(clip.path)
         if wants_digest:
             with open(clip.path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         read_frames(clip.path, some_of_all, clip.start, clip.end, frame_range=clip.frame_range, every_frame=True)
+    except DamagedClip as error:
+        damage = _one_line(error.reason)
     except UnreadableClip as error:
         return Contents(digest=digest, reason=_one_line(error.reason))
     except OSError as error:
         return Contents(reason=_one_line(f"the file cannot be read: {error.strerror or error}"))
-    return Contents(*shown[-1], digest=digest)
+    return Contents(*shown[-1], digest=digest, damage=damage)
 
 
 def findings(
@@ -103,8 +110,10 @@ def findings(
         # A file of unknown digest is at least the same as itself.
         by_content[digests.get(clip.path, clip.path)].append(clip)
     found = [Finding("unreadable", clip, why) for clip in clips if (why := contents[clip.sample_id].reason)]
+    found += [Finding("damaged", clip, what) for clip in readable if (what := contents[clip.sample_id].damage)]
     found += _too_short(readable, contents, min_frames)
     found += _mislabelled(clips, class_names, stated_classes)
+    found += _alike_classes(clips, class_names)
     for same in by_content.values():
         found += _duplicated(same, contents, class_names)
         found += _leaking(same, contents)
@@ -130,6 +139,28 @@ def _mislabelled(
         ]
         if others:
             yield Finding("mislabelled", clip, f"labelled {label}, but its {' and its '.join(others)}")
+
+
+def _alike_classes(clips: Iterable[Clip], class_names: Sequence[str]) -> Iterator[Finding]:
+    """Classes whose names differ in nothing but case and white space, as one class does that was written in two ways.
+
+    Each is told once, at its first clip.
+    """
+    first: dict[int, Clip] = {}
+    for clip in clips:
+        first.setdefault(clip.label, clip)
+    seen: dict[str, int] = {}
+    for label in sorted(first):
+        earlier = seen.setdefault(_bare(class_names[label]), label)
+        if earlier != label:
+            names = f"{class_names[label]!r} and {class_names[earlier]!r}"
+            reason = f"its class and another differ only in case or white space: {names}"
+            yield Finding("alike_classes", first[label], reason, first[earlier])
+
+
+def _bare(name: str) -> str:
+    """A class's name without what is easily typed in another way."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _duplicated(

@@ -33,8 +33,9 @@ def check_data(
 ) -> int:
     """Open and decode every clip of every split, and list what is wrong; exit code 1 if anything is.
 
-    Findings are clips that are unreadable; too short for the model, so that frames are repeated; labelled otherwise
-    than their folder or file name says; duplicated within a split; or leaking from one split to another.
+    Findings are clips that are unreadable; damaged, so that frames are not what was recorded; too short for the model,
+    so that frames are repeated; labelled otherwise than their folder or file name says; of a class whose name differs
+    from another's in nothing but case or white space; duplicated within a split; or leaking from one split to another.
 
     Args:
         data: The data.
@@ -97,7 +98,11 @@ def _examine_all(clips: Sequence[Clip], workers: int, seconds_per_clip: float) -
 
 def write_findings(found: Sequence[Finding], path: Path) -> None:
     """Write one row per finding; the file appears only when it is whole."""
-    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    # backslashreplace: a folder's name need not be UTF-8.
+    with (
+        replacing(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for finding in found:

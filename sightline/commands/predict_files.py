@@ -36,7 +36,7 @@ def predict_files(
     """Classify video files with an exported model: a table on a terminal, JSON lines elsewhere.
 
     Frames are taken, resized and cut as in the evaluation of the run that exported the model. A file that cannot be
-    read gives one line on stderr; the others go on, and the exit code is 1.
+    read, or windows of it that cannot, give one line on stderr; the others go on, and the exit code is 1.
 
     Args:
         exported: The model's folder, e.g. runs/demo/pruned/relevance-r-lowest-k2.
@@ -78,17 +78,24 @@ def predict_files(
 def _readable_parts(
     model: "Model", videos: list[str], window: float | None, stride: float | None, failed: list[str]
 ) -> "Iterator[tuple[Part, Tensor]]":
-    """Read one clip after the other; of a file that cannot be read, say so, note it and leave the rest out."""
+    """Read one clip after the other; of what cannot be read, say so, note the file and go on with the rest."""
     from sightline.export.prediction import read_parts
     from sightline.video.sources import VideoFile
     from sightline.video.video_file import UnreadableClip
 
     for path in videos:
+        left_out: list[tuple[Part, UnreadableClip]] = []
         try:
-            yield from read_parts(VideoFile(path), model.preprocessing, window, stride)
+            yield from read_parts(VideoFile(path), model.preprocessing, window, stride, left_out)
         except UnreadableClip as error:
             failed.append(path)
             print(f"error: {error}", file=sys.stderr)
+            continue
+        if left_out:
+            failed.append(path)
+            part, first = left_out[0]
+            what = f"{len(left_out)} window(s) left out, the first from {part.start:g} s on"
+            print(f"error: {path}: {what}: {first.reason}", file=sys.stderr)
 
 
 def _write_lines(predictions: "Iterable[Prediction]", top: int, stream: TextIO) -> None:
@@ -97,7 +104,7 @@ def _write_lines(predictions: "Iterable[Prediction]", top: int, stream: TextIO) 
         assert found.end is not None
         line: dict[str, Any] = {"video": found.video, "start": round(found.start, 6), "end": round(found.end, 6)}
         line["classes"] = [{"name": name, "probability": round(p, 6)} for name, p in _best(found, top)]
-        print(json.dumps(line, ensure_ascii=False), file=stream, flush=True)
+        print(_writable(json.dumps(line, ensure_ascii=False)), file=stream, flush=True)
 
 
 def _print_table(predictions: "Iterable[Prediction]", top: int) -> None:
@@ -111,9 +118,16 @@ def _print_table(predictions: "Iterable[Prediction]", top: int) -> None:
     for found in predictions:
         best = _best(found, top)
         for number, (name, p) in enumerate(best):
-            table.add_row("" if number else found.video, name, f"{p:.3f}", end_section=number + 1 == len(best))
+            table.add_row(
+                "" if number else _writable(found.video), name, f"{p:.3f}", end_section=number + 1 == len(best)
+            )
     if table.row_count:
         Console().print(table)
+
+
+def _writable(text: str) -> str:
+    r"""The text, where names of files are no UTF-8 with escapes such as ``\udcff``; JSON is read back as it was."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _best(found: "Prediction", top: int) -> list[tuple[str, float]]:

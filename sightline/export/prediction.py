@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sightline.video.preprocessing import Preprocessing
 from sightline.video.sources import FrameSource
+from sightline.video.video_file import UnreadableClip
 from sightline.video.windows import sliding_windows
 
 
@@ -61,7 +62,11 @@ def check_windows(window: float | None, stride: float | None, batch: int) -> Non
 
 
 def read_parts(
-    source: FrameSource, preprocessing: Preprocessing, window: float | None = None, stride: float | None = None
+    source: FrameSource,
+    preprocessing: Preprocessing,
+    window: float | None = None,
+    stride: float | None = None,
+    left_out: list[tuple[Part, UnreadableClip]] | None = None,
 ) -> Iterator[tuple[Part, Tensor]]:
     """Read a video as one clip, or window by window.
 
@@ -70,6 +75,8 @@ def read_parts(
         preprocessing: How clips are made.
         window: Seconds of a window that slides over the video; the whole video is one clip if not given.
         stride: Seconds from one window's start to the next one's; the window's length if not given.
+        left_out: Takes the windows that cannot be read, and the others are read all the same; without it the first of
+            them is an error.
 
     Yields:
         Each part with its clip, uint8 (3, T, size, size).
@@ -85,7 +92,15 @@ def read_parts(
     if seconds is None:
         raise ValueError(f"Windows are in seconds, but no times of {source.name} are known. Pass fps.")
     for start, end in sliding_windows(seconds, window, window if stride is None else stride):
-        yield Part(source.name, start, end), preprocessing.clip(source, start, end)
+        part = Part(source.name, start, end)
+        try:
+            clip = preprocessing.clip(source, start, end)
+        except UnreadableClip as error:
+            if left_out is None:
+                raise
+            left_out.append((part, error))
+        else:
+            yield part, clip
 
 
 def classify_parts(

@@ -29,9 +29,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8 to a file that is either whole or not there."""
+    """Write text in UTF-8 to a file that is either whole or not there.
+
+    What is no UTF-8 in names of files, which Python keeps as lone surrogates, is written as their escapes.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

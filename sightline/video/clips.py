@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor
 
 from sightline.video import transforms
-from sightline.video.decoding import Decoder
+from sightline.video.decoding import READING, Decoder
 from sightline.video.frame_cache import FrameCache
 from sightline.video.preprocessing import Preprocessing
 from sightline.video.sources import VideoFile
@@ -125,7 +125,7 @@ def _resized_frames(clip: Clip, settings: ClipSettings, wanted: int, offset: flo
     """Frames (T, H, W, 3) from the same place in each of ``wanted`` equal parts, from the cache if they are there."""
     key = None
     if cache is not None:
-        versions = (av.__version__, torch.__version__, torchvision.__version__)
+        versions = (READING, av.__version__, torch.__version__, torchvision.__version__)
         key = cache.key(
             clip.path,
             part=(clip.start, clip.end, clip.frame_range),

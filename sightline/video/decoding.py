@@ -5,8 +5,8 @@ Where the timeline knows at which key frames decoding may begin, no more is deco
 and, for a whole clip, goes on to its end. Either way the frames are those of decoding everything. Only wanted frames
 are converted to RGB, which costs more than decoding.
 
-A clip is readable if its packets are all there and the frames chosen can be decoded. Damage in a part that no chosen
-frame is made from goes unnoticed here.
+A clip is readable if its packets are all there, the frames chosen can be decoded, and the decoder hid no error in them
+or in those that they are made from (`damage`). Damage in a part that no chosen frame is made from goes unnoticed here.
 
 Nothing of FFmpeg's outlives a call: containers are closed, and decoding and conversion use one thread unless more are
 asked for. A container, or a converter with threads, that is left over in a process that is then forked hangs the child.
@@ -14,21 +14,34 @@ asked for. A container, or a converter with threads, that is left over in a proc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from typing import Literal
 
 import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
+from sightline.video.damage import Damage
 from sightline.video.selective_decoding import decode_selected
-from sightline.video.timeline import Choose, chosen_frames, count_frames, count_packets, remembered
+from sightline.video.timeline import (
+    Choose,
+    chosen_frames,
+    count_frames,
+    count_packets,
+    lost_frames,
+    remembered,
+    require_no_gap,
+)
 from sightline.video.torchcodec_decoding import decode_with_torchcodec
-from sightline.video.video_file import UnreadableClip, explained, open_video
+from sightline.video.video_file import DamagedClip, UnreadableClip, each_explained, explained, open_video
 from sightline.video.wanted_frames import Convert, WantedFrames
 
-__all__ = ["UnreadableClip", "read_frames", "stacked_frames"]
+__all__ = ["READING", "DamagedClip", "UnreadableClip", "read_frames", "stacked_frames"]
 
 Decoder = Literal["pyav", "torchcodec"]
+READING = 2  # to be raised when other frames are read than before, or are refused: frames in a cache are of one reading
 
 
 def read_frames(
@@ -65,39 +78,63 @@ def read_frames(
         uint8 (T, H, W, 3), RGB, one for every chosen index.
 
     Raises:
-        UnreadableClip: Where the file cannot be opened, has no such frames, is cut short, or is damaged.
+        DamagedClip: Where the decoder hid errors in frames that were chosen, or, with ``every_frame``, in any.
+        UnreadableClip: Where the file cannot be opened, has no such frames, is cut short, has a gap, or is damaged.
         ValueError: Where the part is given both in seconds and in frames.
     """
     name = fspath(path)
     whole = start is None and end is None and frame_range is None
+    packets, part = None, range(0)
     for count in (count_packets, count_frames):
         timeline = count(name, threads) if whole else remembered(count, name, threads)
-        chosen, stop = chosen_frames(timeline, choose, start, end, frame_range, name)
-        last = stop if every_frame else max(chosen) + 1
+        if packets is not None and (lost := lost_frames(packets, timeline, part.stop)):
+            raise DamagedClip(name, f"damaged: of {part.stop} frames {lost} cannot be decoded")
+        chosen, part = chosen_frames(timeline, choose, start, end, frame_range, name)
+        require_no_gap(timeline, part, start, end, name)
+        last = part.stop if every_frame else max(chosen) + 1
         needed = len(timeline.times) if whole else last
-        taken = WantedFrames(set(chosen), convert, threads)
+        taken = WantedFrames(name, set(chosen), convert, threads)
         if not every_frame:
             if decoder == "torchcodec" and decode_with_torchcodec(name, timeline, taken):
                 return stacked_frames(taken.frames, chosen, name)
             if decode_selected(name, timeline, taken):
                 return stacked_frames(taken.frames, chosen, name)
-        decoded = _decode_from_the_start(name, needed, whole, taken)
+        decoded, damage = _decode_from_the_start(name, needed, whole, taken)
         if decoded == needed:
+            read = set(part) if every_frame else taken.wanted
+            if damaged := damage.frames() & read:
+                raise DamagedClip(name, damage.reason(len(damaged), len(read)))
             return stacked_frames(taken.frames, chosen, name)
+        packets = timeline
     raise UnreadableClip(name, f"expected {needed} frames, {decoded} decoded")
 
 
-def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: WantedFrames) -> int:
-    """Decode the first ``needed`` frames, or all, and say how many were decoded."""
+def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: WantedFrames) -> tuple[int, Damage]:
+    """Decode the first ``needed`` frames, or all, and say how many were decoded and what is damaged."""
     decoded = 0
     how_far = lambda: f"expected {needed} frames, {decoded} decoded"  # noqa: E731
-    with open_video(path, taken.threads) as (container, stream), explained(path, how_far):
-        for frame in container.decode(stream):
+    with open_video(path, taken.threads) as (container, stream):
+        with explained(path, how_far):
+            decoder = stream.codec_context
+            damage = Damage(decoder)
+        for frame in each_explained(_frames(container, stream, damage), path, how_far):
+            damage.came(frame)
             taken.offer(decoded, frame)
             decoded += 1
             if decoded == needed and not to_the_end:
                 break
-    return decoded
+        if decoded == needed and not to_the_end and damage.after_b:
+            # What a B picture is made from may come after it; it was decoded before it.
+            with explained(path, how_far):
+                for frame in decoder.decode(None):
+                    damage.came(frame)
+    return decoded, damage
+
+
+def _frames(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        damage.sent(packet)
+        yield from stream.codec_context.decode(packet)
 
 
 def stacked_frames(frames: dict[int, np.ndarray], chosen: Sequence[int], path: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import struct
 import zlib
 from functools import lru_cache
@@ -47,9 +48,11 @@ class FrameCache:
         self._failed = False
 
     def key(self, path: str, **what: Any) -> str | None:
-        """The name of an entry, given the file and all that its frames depend on; None for a file that is not there."""
+        """The name of an entry, given the file and all that its frames depend on; None where there is no file."""
         try:
             state = os.stat(path)
+            if not stat.S_ISREG(state.st_mode):
+                return None  # to open a pipe would be to wait for its content
             digest = self._digest(os.path.realpath(path), state.st_size, state.st_mtime_ns)
         except OSError:
             return None

@@ -21,7 +21,7 @@ from av.video.frame import PictureType, VideoFrame
 
 from sightline.video.timeline import Timeline
 from sightline.video.unreferenced import finder
-from sightline.video.video_file import UnreadableClip, explained, open_video
+from sightline.video.video_file import UnreadableClip, each_explained, explained, open_video
 from sightline.video.wanted_frames import WantedFrames
 
 _ATTEMPTS = 2  # from the key frame before each wanted frame and, if that does not work, from the one before that
@@ -51,7 +51,7 @@ def decode_selected(path: str, timeline: Timeline, taken: WantedFrames) -> bool:
             if _decode(path, timeline, runs, taken, leave_out=attempt == 0):
                 return True
         except UnreadableClip:
-            pass  # if the file is damaged, decoding from the start will say so
+            pass  # if the file is damaged, decoding from the start will say so, and of which frames
         taken.frames.clear()
     return False
 
@@ -82,23 +82,24 @@ def plan(timeline: Timeline, wanted: Iterable[int], back: int = 0) -> list[Run]:
 
 def _decode(path: str, timeline: Timeline, runs: list[Run], taken: WantedFrames, leave_out: bool) -> bool:
     needed = set(timeline.stamps[list(taken.wanted)].tolist())
-    with open_video(path, taken.threads) as (container, stream), explained(path, lambda: "no more packets"):
-        decoder, packets, read = stream.codec_context, container.demux(stream), 0
-        is_unreferenced = finder(decoder.codec.canonical_name, decoder.extradata)
+    no_more = lambda: "no more packets"  # noqa: E731
+    with open_video(path, taken.threads) as (container, stream):
+        with explained(path, no_more):
+            decoder, packets, read = stream.codec_context, container.demux(stream), 0
+            is_unreferenced = finder(decoder.codec.canonical_name, decoder.extradata)
 
         def is_spare(packet: Packet) -> bool:
             return leave_out and packet.pts not in needed and is_unreferenced(packet)
 
         for run in runs:
             key, last = int(timeline.stamps[run.key]), int(timeline.stamps[run.last])
-            if timeline.positions[run.key] - read > _FAR:
-                container.seek(key, stream=stream)
-            decoder.flush_buffers()
-            try:
-                for frame in _frames(decoder, _from_key(packets, key), key, last, is_spare):
-                    taken.offer(int(np.searchsorted(timeline.stamps, frame.pts or 0)), frame)
-            except _UnforeseenError:
-                return False
+            with explained(path, no_more):
+                if timeline.positions[run.key] - read > _FAR:
+                    container.seek(key, stream=stream)
+                decoder.flush_buffers()
+                from_key = _from_key(packets, key)
+            for frame in each_explained(_frames(decoder, from_key, key, last, is_spare), path, no_more):
+                taken.offer(int(np.searchsorted(timeline.stamps, frame.pts or 0)), frame)
             read = int(timeline.positions[run.last]) + 1
     return taken.wanted == taken.frames.keys()
 

@@ -32,6 +32,7 @@ _SEEKABLE = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "av1", "mjpeg"
 _EMPTY_MPEG4_BYTES = 19
 # Of these, FFmpeg only guesses the order of display where the container does not say it, as AVI does not.
 _REORDERED = {"h264", "hevc"}
+_GAP_S, _GAP_STEPS = 10.0, 10
 _REMEMBERED = 32  # timelines: some 100 MB for videos of an hour
 
 
@@ -74,6 +75,7 @@ class _Packets:
     is_key: list[bool] = field(default_factory=list)
     is_cut: list[bool] = field(default_factory=list)
     one_frame_each: bool = True
+    last_is_cut_short: bool = False
 
 
 Count = Callable[[str, int], Timeline]
@@ -100,7 +102,10 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
     times: list[float | None] = []
     packets, video_end, file_end = _Packets(), 0.0, 0.0
     scales: dict[int, float] = {}
-    with open_video(path, threads) as (container, stream):
+    with (
+        open_video(path, threads) as (container, stream),
+        explained(path, lambda: f"{len(packets.stamps)} packets read"),
+    ):
         codec = stream.codec_context.codec.canonical_name
         smallest = _EMPTY_MPEG4_BYTES if codec == "mpeg4" else 0
         order_is_guessed = codec in _REORDERED and container.format.name == "avi"
@@ -108,27 +113,30 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
         rate, header_frames = stream.average_rate, stream.frames
         duration = (container.duration or 0) / av.time_base
         frame_s = 1 / float(rate) if rate else 0.04
-        with explained(path, lambda: f"{len(packets.stamps)} packets read"):
-            for packet in container.demux():
-                pts, index = packet.pts, packet.stream.index
-                stamp = packet.dts if pts is None else pts
-                if packet.size == 0 and stamp is None:
-                    continue  # PyAV's mark of the end of a stream
-                if index not in scales:  # PyAV makes a fraction of it each time, which would take half of the time
-                    scales[index] = float(packet.time_base) if packet.time_base else 0.0
-                scale = scales[index]
-                time = None if stamp is None else stamp * scale
-                stops = 0.0 if time is None else time + ((packet.duration or 0) * scale or frame_s)
-                file_end = max(file_end, stops)
-                if index == stream.index:
-                    is_cut = packet.is_discard  # an edit list cuts these frames off
-                    packets.stamps.append(pts)
-                    packets.is_key.append(packet.is_keyframe)
-                    packets.is_cut.append(is_cut)
-                    packets.one_frame_each &= packet.size > smallest
-                    video_end = max(video_end, stops)
-                    if not is_cut:
-                        times.append(time)
+        for packet in container.demux():
+            pts, index = packet.pts, packet.stream.index
+            stamp = packet.dts if pts is None else pts
+            if packet.size == 0 and stamp is None:
+                continue  # PyAV's mark of the end of a stream
+            if index not in scales:  # PyAV makes a fraction of it each time, which would take half of the time
+                scales[index] = float(packet.time_base) if packet.time_base else 0.0
+            scale = scales[index]
+            time = None if stamp is None else stamp * scale
+            stops = 0.0 if time is None else time + ((packet.duration or 0) * scale or frame_s)
+            file_end = max(file_end, stops)
+            if index == stream.index:
+                is_cut = packet.is_discard  # an edit list cuts these frames off
+                packets.stamps.append(pts)
+                packets.is_key.append(packet.is_keyframe)
+                packets.is_cut.append(is_cut)
+                packets.one_frame_each &= packet.size > smallest
+                packets.last_is_cut_short = packet.is_corrupt
+                video_end = max(video_end, stops)
+                if not is_cut:
+                    times.append(time)
+        if "mov" in container.format.name.split(","):
+            # The samples that the tables list, of which an edit list may show a part; the header counts all.
+            header_frames = len(stream.index_entries)
     timeline = _timeline(times, video_end, frame_s, path)
     # Nor does it say so where frames come in another order, and yet the packets' stamps only rise.
     order_is_guessed |= reorders and all(a < b for a, b in pairwise(packets.stamps) if a is not None and b is not None)
@@ -139,19 +147,44 @@ def count_packets(path: str, threads: int = 1) -> Timeline:
         # Both must fall short: a variable frame rate gives fewer frames than slots, an edit list a shorter time.
         promised_s = header_frames * frame_s
         truncated = len(packets.stamps) < header_frames and timeline.end < promised_s - 1.5 * frame_s
+        truncated |= packets.last_is_cut_short
         return replace(timeline, expected_frames=header_frames, truncated=truncated)
-    truncated = bool(file_end) and file_end < duration - max(0.25, 2 * frame_s)
+    truncated = packets.last_is_cut_short or (bool(file_end) and file_end < duration - max(0.25, 2 * frame_s))
     return replace(timeline, expected_frames=round(duration / frame_s), truncated=truncated)
 
 
 def count_frames(path: str, threads: int = 1) -> Timeline:
     """The timeline as the decoded frames tell it: slow, and right where packets and frames do not correspond."""
     times: list[float | None] = []
-    with open_video(path, threads) as (container, stream):
+    stamps: list[int | None] = []
+    with open_video(path, threads) as (container, stream), explained(path, lambda: f"{len(times)} frames decoded"):
         frame_s = 1 / float(stream.average_rate) if stream.average_rate else 0.04
-        with explained(path, lambda: f"{len(times)} frames decoded"):
-            times.extend(frame.time for frame in container.decode(stream))
-    return _timeline(times, 0.0, frame_s, path)
+        for frame in container.decode(stream):
+            times.append(frame.time)
+            stamps.append(frame.pts)
+    known = [stamp for stamp in stamps if stamp is not None]
+    unique = np.unique(known) if len(set(known)) == len(stamps) else _nothing()
+    return replace(_timeline(times, 0.0, frame_s, path), stamps=unique)
+
+
+def lost_frames(packets: Timeline, frames: Timeline, stop: int) -> int:
+    """How many frames before the one with index ``stop`` no decoder gives, though their packets are there.
+
+    So it is where key frames are missing. That two packets make one frame (interlaced pictures) or that the first
+    packets make none (a stream that begins between key frames) is nothing missing: only two and more in a row count,
+    and only behind the first frame.
+
+    Args:
+        packets: The timeline that the packets tell.
+        frames: The one that the decoded frames tell.
+        stop: Index of a frame in the former.
+    """
+    if not len(frames.stamps):
+        return 0
+    due = packets.stamps[:stop]
+    came = np.flatnonzero(np.isin(due, frames.stamps))
+    missing = np.diff(np.append(came, len(due))) - 1
+    return int(missing[missing > 1].sum())
 
 
 def _timeline(times: Sequence[float | None], end: float, frame_s: float, path: str) -> Timeline:
@@ -188,8 +221,8 @@ def chosen_frames(
     end: float | None,
     frame_range: tuple[int, int] | None,
     path: str,
-) -> tuple[list[int], int]:
-    """Return the frames chosen from a part of a video, counted in the whole of it, and the first one behind the part.
+) -> tuple[list[int], range]:
+    """Return the frames chosen from a part of a video, and all frames of the part, counted in the whole of the video.
 
     Raises:
         UnreadableClip: Where the video has no such part or the part no such frames.
@@ -204,7 +237,37 @@ def chosen_frames(
     chosen = [first + index for index in (choose(*timeline.shown(first, stop)) if callable(choose) else choose)]
     if not chosen or min(chosen) < first or max(chosen) >= stop:
         raise UnreadableClip(path, f"expected frames {chosen} to be among {first}..{stop - 1}")
-    return chosen, stop
+    return chosen, range(first, stop)
+
+
+def require_no_gap(timeline: Timeline, part: range, start: float | None, end: float | None, path: str) -> None:
+    """See to it that a part of a video does not mostly lie in a gap of the recording, where one frame stands still.
+
+    A gap is where no frame begins for more than 10 s, and for more than ten times as long as is usual in this video: a
+    slide show has none. How long a video's last frame is shown says nothing of its recording.
+
+    Args:
+        timeline: The video's timeline.
+        part: The frames of the part.
+        start: Where it begins, in seconds; None for its first frame.
+        end: Where it ends; None for its last frame.
+        path: The video file.
+
+    Raises:
+        UnreadableClip: Where more than half of the part lies in a gap.
+    """
+    begins = timeline.times[part.start : part.stop + 1]  # with the first frame behind the part
+    steps = np.diff(begins)
+    if not len(steps) or steps.max() <= _GAP_S:
+        return
+    usual = float(np.median(np.diff(timeline.times)))
+    place = int(steps.argmax())
+    first = float(begins[0]) if start is None else start
+    last = float(timeline.times[part.stop - 1]) + usual if end is None else end
+    missing = min(float(begins[place + 1]), last) - max(float(begins[place]), first)
+    if steps[place] > _GAP_STEPS * usual and missing > (last - first) / 2:
+        gap = f"{begins[place]:.4g}..{begins[place + 1]:.4g} s"
+        raise UnreadableClip(path, f"expected frames all the time, the video has none in {gap}, most of the clip")
 
 
 def part_between_times(timeline: Timeline, start: float | None, end: float | None, path: str) -> tuple[int, int]:

@@ -5,6 +5,9 @@ frames do not correspond (B pictures in AVI, streams that begin in the middle), 
 none. So the first frame of a file is compared with PyAV's once, and of every frame the time stamp with the one that the
 packets promise. Where these differ PyAV reads the file, and a warning says so, once per reason and process.
 
+torchcodec does not say which frames are damaged either. So PyAV decodes every file once in each process, without
+converting its frames, and goes on reading those in which it finds a damaged one.
+
 Its colours may differ by rounding where it runs on another FFmpeg than PyAV does; larger differences count as others.
 """
 
@@ -17,9 +20,10 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+from av.video.frame import VideoFrame
 
 from sightline.video.timeline import Timeline
-from sightline.video.video_file import UnreadableClip, explained, open_video
+from sightline.video.video_file import UnreadableClip, each_explained, explained, open_video
 from sightline.video.wanted_frames import WantedFrames, display_matrix
 
 log = logging.getLogger(__name__)
@@ -65,42 +69,65 @@ def _decode(path: str, timeline: Timeline, indices: Sequence[int], taken: Wanted
     """Take the frames; the answer is why they are not to be used, or empty."""
     try:
         state = os.stat(path)
-        reason, begins = _first_frame(path, state.st_size, state.st_mtime_ns)
-        video = None if reason else _open(path, taken.threads)
-        if video is None or len(video) != len(timeline.times):
-            return reason or "it counts other frames"
+        reason, begins, decoded = _checked(path, state.st_size, state.st_mtime_ns)
+        if reason:
+            return reason
+        with explained(path, lambda: "not opened"):
+            video = _open(path, taken.threads)
+            count = len(video)
+        if not count == decoded == len(timeline.times):
+            return "it counts other frames"
         for index in indices:  # one by one: large frames must not pile up
-            frame = video.get_frame_at(index)
+            rgb, begun = _frame(video, index, path)
             # Counted from PyAV's first frame: what torchcodec takes for the first stamp may not be that of a frame.
-            if abs(frame.pts_seconds - begins - timeline.times[index]) > _SAME_STAMP_S:
+            if abs(begun - begins - timeline.times[index]) > _SAME_STAMP_S:
                 return "its frames have other time stamps"
-            taken.put(index, frame.data.numpy())
-    except (RuntimeError, ValueError, IndexError, OSError):
+            taken.put(index, rgb)
+    except (UnreadableClip, OSError):
         return "it cannot decode it"
     return ""
 
 
+def _frame(video: Any, index: int, path: str) -> tuple[np.ndarray, float]:
+    """One of torchcodec's frames (H, W, 3) and when it begins, in seconds."""
+    with explained(path, lambda: "not decoded"):
+        frame = video.get_frame_at(index)
+        return frame.data.numpy(), float(frame.pts_seconds)
+
+
 @lru_cache(maxsize=100_000)
-def _first_frame(path: str, size: int, mtime_ns: int) -> tuple[str, float]:
-    """What sets torchcodec's first frame of a file apart from PyAV's, empty if nothing does; when PyAV's begins."""
-    first = WantedFrames({0}, None, 1)
+def _checked(path: str, size: int, mtime_ns: int) -> tuple[str, float, int]:
+    """Why a file is not one for torchcodec, empty if it is; when PyAV's first frame begins; how many PyAV gives."""
+    first = WantedFrames(path, {0}, None, 1)
+    kept: list[VideoFrame] = []
+    count = 0
     try:
-        with open_video(path, 1) as (container, stream), explained(path, lambda: "no frame decoded"):
-            frame = next(container.decode(stream))
-            first.offer(0, frame)
-    except (UnreadableClip, StopIteration):
-        return "it is damaged", 0.0  # PyAV will say in which way
+        with open_video(path, 1) as (container, stream):
+            for frame in each_explained(container.decode(stream), path, lambda: "not decoded"):
+                if frame.is_corrupt:
+                    return "it does not say which frames are damaged", 0.0, 0
+                count += 1
+                if not kept:
+                    kept.append(frame)
+                    first.offer(0, frame)
+    except UnreadableClip:
+        kept.clear()
+    if not kept:
+        return "it is damaged", 0.0, 0  # PyAV will say in which way
+    [frame] = kept
     a, b, c, d = display_matrix(frame)
     if a * d - b * c < 0:
-        return "it does not mirror frames", 0.0
+        return "it does not mirror frames", 0.0, 0
     if any(component.bits > 8 for component in frame.format.components):
-        return "it converts colours of more than 8 bits in another way", 0.0
-    its, expected = _open(path).get_frame_at(0).data.numpy(), first.frames[0]
+        return "it converts colours of more than 8 bits in another way", 0.0, 0
+    with explained(path, lambda: "not opened"):
+        video = _open(path)
+    (its, _), expected = _frame(video, 0, path), first.frames[0]
     if its.shape != expected.shape:
-        return "its frames have another size", 0.0
+        return "its frames have another size", 0.0, 0
     if frame.time is None or np.abs(its.astype(np.int16) - expected).max() > _ROUNDING_LEVELS:
-        return "its first frame differs", 0.0
-    return "", frame.time
+        return "its first frame differs", 0.0, 0
+    return "", frame.time, count
 
 
 def _open(source: str | bytes, threads: int = 1) -> Any:

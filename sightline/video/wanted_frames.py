@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable, Set
 
 import numpy as np
+from av.sidedata.sidedata import SideData, SideDataContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+
+from sightline.video.video_file import explained
 
 Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -15,21 +20,28 @@ Convert = Callable[[np.ndarray], np.ndarray]
 class WantedFrames:
     """The wanted frames among those offered, upright and converted."""
 
-    def __init__(self, wanted: Set[int], convert: Convert | None, threads: int) -> None:
+    def __init__(self, path: str, wanted: Set[int], convert: Convert | None, threads: int) -> None:
         self.frames: dict[int, np.ndarray] = {}
         self.wanted = wanted
         self.threads = threads
+        self._path = path
         self._convert = convert
         self._turn: Convert | None = None
         self._to_rgb = VideoReformatter()
 
     def offer(self, index: int, frame: VideoFrame) -> None:
-        """Take the frame if it is wanted; the others are never converted, which would cost more than decoding."""
+        """Take the frame if it is wanted; the others are never converted, which would cost more than decoding.
+
+        Raises:
+            UnreadableClip: Where it cannot be converted to RGB.
+        """
         if index not in self.wanted:
             return
-        if self._turn is None:
-            self._turn = _turn(frame)
-        self.put(index, self._turn(self._to_rgb.reformat(frame, format="rgb24", threads=self.threads).to_ndarray()))
+        with explained(self._path, lambda: f"frame {index} decoded"):
+            if self._turn is None:
+                self._turn = _turn(frame)
+            rgb = self._turn(self._to_rgb.reformat(frame, format="rgb24", threads=self.threads).to_ndarray())
+        self.put(index, rgb)
 
     def put(self, index: int, rgb: np.ndarray) -> None:
         """Take a wanted frame that is upright RGB (H, W, 3)."""
@@ -41,11 +53,29 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     # PyAV's frames form a reference cycle with their side data, and would keep their memory until Python looks for
     # cycles: so a thumbnail is asked.
     thumbnail = VideoReformatter().reformat(frame, width=16, height=16, interpolation="POINT", threads=1)
-    data = thumbnail.side_data.get("DISPLAYMATRIX")
+    data = next((data for data in _side_data(thumbnail) if _is_matrix(data)), None)
     if data is None:
         return 1, 0, 0, 1
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))  # type: ignore[call-overload]
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
     return a, b, c, d
+
+
+def _side_data(frame: VideoFrame) -> list[SideData]:
+    """A frame's side data up to the first of a type that PyAV does not know, such as EXIF, at which it gives up.
+
+    FFmpeg puts the display matrix before the EXIF that it is made from.
+    """
+    listed = SideDataContainer.__new__(SideDataContainer)
+    with contextlib.suppress(ValueError):
+        listed.__init__(frame)  # type: ignore[misc]
+    return list(listed)
+
+
+def _is_matrix(data: SideData) -> bool:
+    try:
+        return data.type == SideDataType.DISPLAYMATRIX
+    except ValueError:
+        return False
 
 
 def _turn(frame: VideoFrame) -> Convert:

@@ -1,6 +1,8 @@
 """``predict --exported``: evaluation's pixels, every file, and one line where a file is bad."""
 
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -92,6 +94,36 @@ def test_a_bad_video_gives_one_line_and_the_others_go_on(exported, videos, tmp_p
     assert len(told) == 3
     assert told[0].startswith(f"error: {tmp_path / 'none.mp4'}: the file cannot be opened")
     assert told[1].startswith(f"error: {cut}: ")
+
+
+def test_windows_that_cannot_be_read_are_left_out(exported, tmp_path, capsys):
+    # Frames of 2 s, a hole of 20 s, frames of 2 s: of eleven windows of 2 s and a last one, those in the hole are none.
+    path = write_video(tmp_path / "hole.mp4", stamps=[*range(50), *range(550, 600)], num_frames=100)
+    arguments = ["--video", str(path), "--video", str(path), "--window", "2"]
+    assert module.run("predict", ["--exported", str(exported), *arguments]) == 1
+    printed = capsys.readouterr()
+    starts = [json.loads(line)["start"] for line in printed.out.splitlines()]
+    assert starts == [0, 22] * 2
+    [told, again] = printed.err.splitlines()
+    assert told == again
+    assert told.startswith(f"error: {path}: 10 window(s) left out, the first from 2 s on: expected frames all the time")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("place", ["file", "stdout", "table"])
+def test_a_name_that_is_no_utf8(exported, tmp_path, capsys, monkeypatch, place):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    os.rename(write_video(tmp_path / "a.mp4"), path)
+    out = tmp_path / "out.jsonl"
+    if place == "table":
+        monkeypatch.setattr(module.sys.stdout, "isatty", lambda: True, raising=False)
+    arguments = ["--video", path, *(["--out", str(out)] if place == "file" else [])]
+    assert module.run("predict", ["--exported", str(exported), *arguments]) == 0
+    printed = out.read_bytes().decode() if place == "file" else capsys.readouterr().out
+    assert "\\udce9" in "".join(printed.split())
+    if place != "table":
+        assert json.loads(printed)["video"] == path
+        assert os.path.isfile(json.loads(printed)["video"])
 
 
 def test_a_terminal_gets_a_table(exported, videos, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import random
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from datamodules.clip_check import Contents, examine, findings
 from datamodules.dataset import SPLITS
 from sightline.video.clips import Clip
+from tests.sightline.video.damaged_files import change_bytes, moving_scene
 from tests.sightline.video.video_files import truncate, write_video
 
 CLASSES = ("Archery", "HandstandPushups")
@@ -19,9 +21,9 @@ def clip(name, split="train", label=0, path=None, group=None, **part):
     return Clip(name, path or f"/data/{name}", label, group or f"group of {name}", split=split, **part)
 
 
-def judge(contents, stated=lambda clip: {}, min_frames=16):
+def judge(contents, stated=lambda clip: {}, min_frames=16, classes=CLASSES):
     """The findings about clips with these contents, as (kind, clip, other)."""
-    found = findings(list(contents), {c.sample_id: held for c, held in contents.items()}, CLASSES, stated, min_frames)
+    found = findings(list(contents), {c.sample_id: held for c, held in contents.items()}, classes, stated, min_frames)
     return [(f.kind, f.clip.sample_id, f.other.sample_id if f.other else None) for f in found], found
 
 
@@ -39,6 +41,31 @@ def test_unreadable_and_short_ones():
     )
     assert names == [("unreadable", "b", None), ("too_short", "a", None)]
     assert [f.reason for f in found] == ["cut short", "expected at least 16 frames, found 15"]
+
+
+def test_damaged_ones_are_still_clips():
+    names, found = judge({clip("a"): Contents(100, 0.0, 4.0, "1", damage="frame 3"), clip("b", "test"): holds("1")})
+    assert names == [("damaged", "a", None), ("leaking", "b", "a")]
+    assert found[0].reason == "frame 3"
+
+
+def test_classes_that_look_like_one():
+    classes = (
+        "Drinking",
+        "eating",
+        "drinking",
+        "phone  call",
+        "eat",
+        "Phonecall",
+        "unused",
+        "UNUSED",
+        "Große",
+        "GROSSE",
+    )
+    clips = {clip(str(label), label=label): holds(str(label)) for label in range(len(classes)) if label != 6}
+    names, found = judge({**clips, clip("again", label=2): holds("again")}, classes=classes)
+    assert names == [("alike_classes", "2", "0"), ("alike_classes", "5", "3"), ("alike_classes", "9", "8")]
+    assert found[0].reason == "its class and another differ only in case or white space: 'drinking' and 'Drinking'"
 
 
 def test_mislabelled_ones_without_regard_to_case():
@@ -155,7 +182,30 @@ class TestExamine:
         cut = truncate(write_video(tmp_path / "cut.avi", num_frames=40), 0.8)
         assert "truncated" in examine((clip("a", path=str(cut)), True)).reason
         missing = examine((clip("b", path=str(tmp_path / "none.avi")), True))
-        assert missing == Contents(reason="the file cannot be read: No such file or directory")
+        assert missing == Contents(reason="the file cannot be opened, then: No such file or directory")
+
+    def test_hidden_errors_of_the_clips_own_part(self, tmp_path):
+        clean = write_video(tmp_path / "clean.mp4", images=moving_scene(48), codec="libx264", gop=12)
+        content = clean.read_bytes()
+        for seed in range(100):  # one that concerns the last frames alone
+            path = change_bytes(tmp_path / "a.mp4", clean, 1, seed)
+            late = examine((clip("a", path=str(path), frame_range=(36, 48)), False))
+            early = examine((clip("a", path=str(path), frame_range=(0, 12)), False))
+            if late.damage and not early.reason:
+                break
+        assert path.read_bytes() != content
+        assert (late.frames, late.reason) == (12, "")
+        assert "errors were hidden in frame(s)" in late.damage
+        assert early.damage == ""
+        whole = examine((clip("a", path=str(path)), True))
+        assert (whole.frames, whole.reason, bool(whole.damage), len(whole.digest)) == (48, "", True, 64)
+
+    def test_what_is_no_file_does_not_hang(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.mp4")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("builtins.open", lambda *a, **k: pytest.fail("opened"))
+            held = examine((clip("a", path=str(tmp_path / "pipe.mp4")), True))
+        assert held.reason == "the file cannot be opened: expected a regular file, got a pipe"
 
     def test_damage_in_the_middle(self, tmp_path):
         path = write_video(tmp_path / "a.mp4", num_frames=60, codec="h264", gop=60)

@@ -11,9 +11,10 @@ import torch
 from datamodules.clip_data_module import ClipDataModule
 from sightline.video import torchcodec_decoding
 from sightline.video.clips import Clip, ClipSettings, load_clip
-from sightline.video.decoding import UnreadableClip, read_frames
+from sightline.video.decoding import DamagedClip, UnreadableClip, read_frames
 from sightline.video.frame_cache import FrameCache
 from sightline.video.torchcodec_decoding import require_torchcodec
+from tests.sightline.video.damaged_files import change_bytes, moving_scene
 from tests.sightline.video.video_files import (
     decode_all,
     numbered_frame,
@@ -34,7 +35,7 @@ def nothing_remembered(monkeypatch):
 
 
 def forget():
-    torchcodec_decoding._first_frame.cache_clear()
+    torchcodec_decoding._checked.cache_clear()
     require_torchcodec.cache_clear()
 
 
@@ -127,6 +128,23 @@ def test_other_frames_are_not_taken(tmp_path, stand_in, caplog, fault, reason):
     assert [record.message for record in caplog.records] == [
         f"PyAV reads {paths[0]}, and others like it, instead of torchcodec: {reason}."
     ]
+
+
+def test_what_is_damaged_is_read_by_pyav(tmp_path, stand_in, caplog):
+    # torchcodec gives frames in which the decoder hid errors, and does not say so.
+    clean = write_video(tmp_path / "clean.mp4", images=moving_scene(24), codec="libx264")
+    for seed in range(100):
+        path = change_bytes(tmp_path / "a.mp4", clean, 1, seed)
+        try:
+            read_frames(path, [0, 12, 23])
+        except DamagedClip:
+            break
+        except UnreadableClip:
+            continue
+    stand_in.turn = brighter(1)
+    with pytest.raises(DamagedClip):
+        read_frames(path, [0, 12, 23], decoder="torchcodec")
+    assert [record.args[1] for record in caplog.records] == ["it does not say which frames are damaged"]
 
 
 def test_the_first_frame_tells_nothing_of_mirrored_or_deep_colours(tmp_path, stand_in, caplog):

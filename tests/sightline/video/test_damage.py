@@ -1,0 +1,140 @@
+"""Errors that a decoder hid: which frames they concern, and that none of these is read."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import PictureType
+
+from sightline.video.damage import Damage
+from sightline.video.decoding import DamagedClip, UnreadableClip, read_frames
+from sightline.video.sampling import segment_frames, uniform_indices
+from tests.sightline.video.damaged_files import change_bytes, moving_scene
+from tests.sightline.video.video_files import decode_all, write_video
+
+LEVELS = 7  # of 255, on average over the frames chosen: what nobody would train on
+
+
+def damage_of(kinds: str, codec: str = "mpeg4", unreferenced: str = "") -> set[int]:
+    """Frames in the order of display: K begins, P and B; small letters are marked."""
+    damage = Damage(SimpleNamespace(codec=SimpleNamespace(canonical_name=codec), extradata=None))
+    for index, kind in enumerate(kinds):
+        if (
+            unreferenced and unreferenced[index] == "u"
+        ):  # an H.264 slice that no other is made from, behind a start code
+            packet = av.Packet(b"\0\0\1\x01\x07")
+            packet.pts = index
+            damage.sent(packet)
+        pict_type = {"K": PictureType.I, "P": PictureType.P, "B": PictureType.B}[kind.upper()]
+        damage.came(
+            SimpleNamespace(
+                pict_type=pict_type, key_frame=kind.upper() == "K", is_corrupt=kind.islower(), pts=index
+            )
+        )  # fmt: skip
+    return damage.frames()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "codec", "damaged"),
+    [
+        ("KPPKPP", "mpeg4", ""),
+        ("KpPKPP", "mpeg4", " xx   "),  # on to the next key frame
+        ("kPPKPP", "mpeg4", "xxx   "),
+        ("KPPKpP", "mpeg4", "    xx"),
+        ("KBBPBBpBBPKP", "mpeg4", "    xxxxxx  "),  # and the B pictures before it
+        ("KBBPBbPBBPKP", "mpeg4", "     x      "),  # of MPEG-4 no other is made from a B picture
+        ("KBBPBbPBBPKP", "hevc", "    xxxxxx  "),  # elsewhere that may be
+        ("KBBPBBkP", "hevc", "    xxxx"),  # an open group: B pictures before a key frame may be made from it
+        ("kPPPkPKp", "mpeg4", "xxxxxx x"),
+    ],
+)
+def test_what_is_made_from_marked_frames(kinds, codec, damaged):
+    assert damage_of(kinds, codec) == {index for index, mark in enumerate(damaged) if mark == "x"}
+
+
+def test_h264_says_of_every_picture_whether_others_are_made_from_it():
+    assert damage_of("KBBPBbPBBP", "h264", "    uu    ") == {5}
+    assert damage_of("KBBPBbPBBP", "h264", "    u     ") == {4, 5, 6, 7, 8, 9}
+
+
+def chosen(times, end):
+    return segment_frames(times, end, 16, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", {"codec": "libx264", "b_frames": 3}),
+        ("a.mp4", {"codec": "libx264", "b_frames": 2, "gop": 250}),
+        ("a.avi", {"codec": "mpeg4", "b_frames": 2}),
+    ],
+)
+def test_no_frame_in_which_an_error_was_hidden_is_read(tmp_path, name, options):
+    clean = write_video(tmp_path / f"clean_{name}", images=moving_scene(40), **options)
+    every, taken = decode_all(clean), uniform_indices(40, 16)
+    found = Counter()
+    for seed in range(16):
+        path = change_bytes(tmp_path / name, clean, (1, 3, 10)[seed % 3], seed)
+        try:
+            frames = read_frames(path, chosen)
+        except UnreadableClip as error:
+            found[type(error).__name__] += 1
+            with pytest.raises(UnreadableClip):
+                read_frames(path, chosen, every_frame=True)
+            continue
+        off = np.abs(frames.astype(int) - every[taken]).mean(axis=(1, 2, 3))
+        found["read"] += 1
+        assert off.max() < LEVELS, (seed, off.round(1))
+    assert found["DamagedClip"] > 5, found  # or this would show nothing
+
+
+def damaged_late(folder):
+    """A file of four groups of twelve frames, of which only the last is damaged."""
+    clean = write_video(folder / "clean.mp4", images=moving_scene(48), codec="libx264", b_frames=2)
+    for seed in range(200):
+        path = change_bytes(folder / "late.mp4", clean, 1, seed)
+        try:
+            with av.open(str(path)) as container:
+                marked = [number for number, frame in enumerate(container.decode(video=0)) if frame.is_corrupt]
+        except av.FFmpegError:
+            continue
+        if marked and min(marked) > 36:
+            return path, decode_all(clean)
+    raise AssertionError("no such variant")
+
+
+def test_only_frames_that_are_read_matter(tmp_path):
+    path, every = damaged_late(tmp_path)
+    # One group by itself is decoded from its key frame on; all frames of it, from the start of the file.
+    for part in ((0, 12), (24, 36)):
+        for every_frame in (False, True):
+            frames = read_frames(path, [0, 5, 11], frame_range=part, every_frame=every_frame)
+            assert np.array_equal(frames, every[[part[0], part[0] + 5, part[0] + 11]])
+    assert np.array_equal(read_frames(path, [0, 20]), every[[0, 20]])
+    with pytest.raises(DamagedClip, match=r"damaged: errors were hidden in frame\(s\) \d+.*concerns 1 of the 2 frames"):
+        read_frames(path, [0, 47])
+    with pytest.raises(DamagedClip, match="of the 48 frames read"):
+        read_frames(path, [0, 20], every_frame=True)
+    with pytest.raises(DamagedClip):
+        read_frames(path, [11], frame_range=(36, 48))
+
+
+def test_a_b_picture_whose_later_reference_is_damaged(tmp_path, monkeypatch):
+    # Reading stops at the B picture, before the frame that it is made from has come out of the decoder.
+    clean = write_video(tmp_path / "clean.avi", images=moving_scene(24), b_frames=2, gop=24)
+    for seed in range(300):
+        path = change_bytes(tmp_path / "a.avi", clean, 1, seed)
+        try:
+            with av.open(str(path)) as container:
+                frames = list(container.decode(video=0))
+        except av.FFmpegError:
+            continue
+        first = next((number for number, frame in enumerate(frames) if frame.is_corrupt), 0)
+        if len(frames) == 24 and frames[first].pict_type == PictureType.P and first > 2:
+            break
+    assert frames[first - 1].pict_type == PictureType.B
+    assert read_frames(path, [0], frame_range=(first - 3, first - 2)).shape[0] == 1
+    with pytest.raises(DamagedClip):
+        read_frames(path, [0], frame_range=(first - 1, first))
