@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -213,3 +214,16 @@ def test_tokens_alone_need_neither_scores_nor_layers(copied):
     assert {path.name for path in (copied.folder / "figures").iterdir()} == {
         "accuracy_against_cost.png", "accuracy_against_cost.svg"
     }  # fmt: skip
+
+
+def test_the_unpruned_model_is_tested_with_one_frame_repeated(pruned):
+    found = pd.read_csv(pruned.folder / "tables" / "predictions" / "one-frame.csv")
+    (batch,) = pruned.data.evaluation_loader(pruned.data.clips("test"), len(found))
+    middle = batch["clip"][:, :, 2:3].repeat(1, 1, 4, 1, 1)  # of four frames
+    with torch.no_grad():
+        wanted = pruned.backbone(middle).softmax(1)
+    assert found["sample_id"].tolist() == batch["sample_id"]
+    assert found["predicted"].tolist() == wanted.argmax(1).tolist()
+    true = wanted.gather(1, batch["label"][:, None])[:, 0]
+    np.testing.assert_allclose(found["p_true"], true, atol=1e-5)
+    assert "one-frame" not in set(read_pruning_table(pruned.folder / "tables" / "pruning.csv")["plan_id"])
