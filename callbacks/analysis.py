@@ -256,4 +256,5 @@ def device_name(device: torch.device) -> str:
     """Return what a device is called in tables: the GPU's name, or CPU with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"

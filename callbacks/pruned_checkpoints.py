@@ -294,7 +294,6 @@ class PrunedCheckpoints(Analysis):
         log_to_wandb(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))
         console.print(render_pruning_table(frame))
-        console.print(f"Speed on {device_name(next(context.backbone.parameters()).device)}.", highlight=False)
         for what, where in (
             ("Table", path),
             ("Figures", f"{', '.join(map(str, drawn))} and more in {context.run.figures}"),

@@ -98,7 +98,8 @@ def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str, start:
         text=[f"{label}, {k:.0f} removed" if k or not joined else escape(curve.start_name) for k in points["k"]],
         line={"color": curve.style.colour, "width": 2, "dash": LINES.get(curve.style.line)},
         # The start was made by no way of pruning: over cost it is a point of its own.
-        marker={"symbol": MARKERS[curve.style.marker], "size": sizes},
+        # Of several sizes Plotly would draw paler ones with a rim.
+        marker={"symbol": MARKERS[curve.style.marker], "size": sizes, "opacity": 1, "line": {"width": 0}},
         hovertemplate="%{text}<br>top-1 %{y:.1f} %<extra></extra>",
     )  # fmt: skip
 

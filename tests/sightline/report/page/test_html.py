@@ -26,6 +26,7 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.attributes: list[list[tuple[str, str | None]]] = []
         self.elements: list[tuple[str, tuple[str, ...]]] = []
         self.addresses: list[str] = []
         self.text = ""
@@ -34,6 +35,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
+        self.attributes.append(attrs)
         self.elements.append((tag, tuple(name for name, _ in attrs)))
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
         self._inside = tag
@@ -78,6 +80,43 @@ def test_all_that_the_run_holds_is_shown(page):
         assert words in told, words
     assert [tag for tag, _ in page.elements].count("video") == 1
     assert len(page.data) == 2 + 2 + 2 + 1  # curves, boxes, accuracy; the theme
+
+
+def test_the_verdict_and_the_pruned_models_come_before_all_statistics(page):
+    told = " ".join(page.text.split())
+    places = [
+        told.index(words)
+        for words in (
+            "Can it be believed?", "Every tested model", "Accuracy against cost", "The model before anything is cut",
+            "Each layer and each attention head is switched off", "Pruning removes the units of lowest mean",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert "verdict bad" in {dict(attrs).get("class") for attrs in page.attributes}
+
+
+def test_wide_tables_keep_their_first_column_in_view():
+    css = (Path(run_results.__file__).parent / "template" / "report.css").read_text()
+    assert ".scroll th:first-child, .scroll td:first-child { position: sticky; left: 0;" in css
+
+
+def test_a_figure_and_its_video_stand_once_and_the_video_is_folded(page, run):
+    names = [dict(attrs).get("title") for attrs in page.attributes if dict(attrs).get("title", "").endswith(".mp4")]
+    assert names == ["b.mp4"]
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("img") == 2  # of b.png, and of the picture without a video
+    assert tags[tags.index("video") - 2 : tags.index("video")] == ["details", "summary"]
+
+
+def test_heads_of_training_come_before_those_of_the_test(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for split in ("test", "val"):
+        shutil.copy(copy / "tables/specialised_heads_train.csv", copy / f"tables/specialised_heads_{split}.csv")
+    text = Page(write_report(copy)).text
+    section = text[text.rindex("Specialised heads") :]
+    order = [section.index(words) for words in ("By r on the training", "On the validation clips", "On the test clips")]
+    assert order == sorted(order)
 
 
 def test_groups_in_two_splits_are_told(run, tmp_path, page):
