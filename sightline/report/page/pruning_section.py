@@ -134,6 +134,7 @@ def _changes(frame: pd.DataFrame, run: RunResults) -> list[str]:
     cuts = {cut.row.plan_id: cut.change for cut in all_cuts(read_evidence(run))}
     full = frame.loc[reference_rows(frame), "top1"]
     cells = []
+    row: Any
     for row, reference in zip(frame.itertuples(index=False), reference_rows(frame), strict=True):
         found = cuts.get(row.plan_id)
         if reference or full.empty:

@@ -129,7 +129,7 @@ def best_epoch(run: RunResults, curves: pd.DataFrame) -> int | None:
         return None
     values = curves[monitor].dropna()
     lower = run.setting("checkpoint", "mode") == "min"
-    return int(values.idxmin() if lower else values.idxmax())
+    return int(values.index[int(values.argmin() if lower else values.argmax())])
 
 
 def _monitor(run: RunResults) -> str:
@@ -140,7 +140,7 @@ def _about_best_epoch(run: RunResults, curves: pd.DataFrame) -> str:
     epoch, monitor = best_epoch(run, curves), _monitor(run)
     if epoch is None:
         return ""
-    value = float(curves.loc[epoch, monitor])
+    value = float(curves[monitor].loc[epoch])
     told = f"{ACCURACIES[monitor]} of {100 * value:.1f} %" if monitor in ACCURACIES else f"{monitor} of {value:.4g}"
     return f"Best epoch: {epoch} of {len(curves)}, with a {told}. All results use the weights of that epoch."
 

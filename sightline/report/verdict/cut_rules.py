@@ -55,6 +55,7 @@ def all_cuts(evidence: Evidence) -> list[Cut]:
     if models is None or full is None or "sample_id" not in full:
         return []
     found = []
+    row: Any
     for row in models[~reference_rows(models)].sort_values("macs", kind="stable").itertuples(index=False):
         predictions = evidence.outcomes.get(str(row.plan_id))
         change = None if predictions is None else compared([predictions], [full])
@@ -131,6 +132,7 @@ def class_lost(evidence: Evidence, cut: Cut) -> Finding | None:
     before, after = right(evidence.test), right(evidence.outcomes[cut.row.plan_id])
     both = pd.DataFrame({"before": before, "after": after, "label": full["label"]}).dropna()
     lost, classes = [], both["label"].nunique()
+    label: Any
     for label, clips in both.groupby("label"):
         change = clips["after"] - clips["before"]
         less, more = int((change < 0).sum()), int((change > 0).sum())

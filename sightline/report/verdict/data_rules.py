@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sightline.report.page.numbers import fixed
 from sightline.report.verdict.evidence import Evidence
 from sightline.report.verdict.findings import Finding, Grade
@@ -37,8 +39,8 @@ def few_clips(evidence: Evidence) -> Finding | None:
     if evidence.test is None:
         return None
     clips = len(evidence.test)
-    counts = evidence.test["label"].value_counts().sort_index()
-    few = [evidence.class_name(int(label)) for label, n in counts.items() if n < FEW_OF_A_CLASS]
+    counts = np.bincount(evidence.test["label"].to_numpy(dtype=int))
+    few = [evidence.class_name(label) for label, n in enumerate(counts) if 0 < n < FEW_OF_A_CLASS]
     if clips >= FEW_CLIPS and not few:
         return None
     told = f"{clips} test clips: one is {fixed(100 / clips, 1)} points." if clips < FEW_CLIPS else ""

@@ -128,8 +128,8 @@ def _test(run: RunResults) -> pd.DataFrame | None:
 def _percent(curves: pd.DataFrame | None, best: int | None, name: str) -> float | None:
     if curves is None or name not in curves:
         return None
-    place = curves[name].last_valid_index() if best is None else best
-    value: Any = None if place is None else curves.loc[place, name]
+    place: Any = curves[name].last_valid_index() if best is None else best
+    value: Any = None if place is None else curves[name].loc[place]
     return None if value is None or pd.isna(value) else 100 * float(value)
 
 

@@ -132,7 +132,7 @@ def _plans(evidence: Evidence, method: str, mode: str = "") -> dict[int, list[st
     used = [score for score in RELEVANCE_SCORES if score in set(rows["score"])]
     rows = rows[rows["score"] == used[0]] if used else rows
     tested = rows[rows["plan_id"].isin(list(evidence.outcomes))]
-    return {int(k): same["plan_id"].tolist() for k, same in tested.groupby("k")}
+    return {k: tested.loc[tested["k"] == k, "plan_id"].tolist() for k in sorted(set(tested["k"].tolist()))}
 
 
 def _against(evidence: Evidence, method: str, mode: str = "") -> Depths:
