@@ -16,16 +16,13 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import torch
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import datamodules  # noqa: E402
-from sightline.checkpoints.trained import load_trained  # noqa: E402
+from sightline.export.evaluation import top1_percent  # noqa: E402
 from sightline.report.comparison.compare import compare_runs  # noqa: E402
-from sightline.run.paths import RunFolder  # noqa: E402
+from sightline.run.paths import ONE_FRAME, RunFolder  # noqa: E402
 
 
 def run_seed(config: str, seed: int, folder: Path, more: list[str]) -> None:
@@ -36,20 +33,9 @@ def run_seed(config: str, seed: int, folder: Path, more: list[str]) -> None:
     subprocess.run([*command, *seeds, *more], cwd=ROOT, check=True)
 
 
-@torch.no_grad()
 def frozen_accuracy(folder: Path) -> float:
-    """Top-1 of a run's best weights on the test clips when every frame is the middle one, in percent."""
-    config = yaml.safe_load(RunFolder(folder).config.read_text())["data"]
-    data = getattr(datamodules, config["class_path"].rsplit(".", 1)[-1])(**config["init_args"])
-    backbone = load_trained(RunFolder(folder).best_checkpoint)
-    correct = total = 0
-    for batch in data.evaluation_loader(data.clips("test")):
-        clip = batch["clip"]
-        middle = clip.shape[2] // 2
-        frozen = clip[:, :, middle : middle + 1].expand_as(clip)
-        correct += int((backbone(frozen).argmax(1).cpu() == batch["label"]).sum())
-        total += len(batch["label"])
-    return 100 * correct / total
+    """Top-1 of a run's unpruned model on the test clips when every frame is the middle one, in percent."""
+    return top1_percent(pd.read_csv(RunFolder(folder).predictions(ONE_FRAME)))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -96,13 +96,36 @@ class Context:
 
 
 def predict_clips(
-    context: Context, model: Backbone, split: str, name: str, batch_size: int | None, reducer: Reducer | None = None
+    context: Context,
+    model: Backbone,
+    split: str,
+    name: str,
+    batch_size: int | None,
+    reducer: Reducer | None = None,
+    look: Callable[[Tensor], Tensor] | None = None,
 ) -> pd.DataFrame | None:
-    """Predict a whole split with any model; on disk as tables/predictions/<name>.csv, returned on rank 0 alone."""
+    """Predict a whole split with any model; on disk as tables/predictions/<name>.csv, returned on rank 0 alone.
+
+    Args:
+        context: The run.
+        model: The model.
+        split: The clips.
+        name: Of the file. Of one name, ``look`` is always the same.
+        batch_size: Clips per batch; the data module's if None.
+        reducer: The token reduction to run with.
+        look: What is made of clips (B, 3, T, H, W) before the model sees them; nothing if not given.
+    """
+
+    def batches(places: list[int]) -> Iterator[ClipBatch]:
+        for batch in context.batches(split, places, batch_size):
+            if look is not None:
+                batch["clip"] = look(batch["clip"])
+            yield batch
+
     return predict_split(
         model,
         [clip.sample_id for clip in context.data.clips(split)],
-        lambda places: context.batches(split, places, batch_size),
+        batches,
         context.run.predictions(name),
         context.ranks,
         {"model": name, "data_sha256": context.data.data_hash(split)},
@@ -240,4 +263,5 @@ def device_name(device: torch.device) -> str:
     """Return what a device is called in tables: the GPU's name, or CPU with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'' if threads == 1 else 's'}"

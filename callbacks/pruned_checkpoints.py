@@ -42,8 +42,10 @@ from sightline.report.tables.pruning import (
 )
 from sightline.report.tables.pruning_layout import pruning_table_markdown, render_pruning_table
 from sightline.run.atomic import replacing, write_text
+from sightline.run.paths import ONE_FRAME
 from sightline.tokens.spec import TokenReduction
 from sightline.tokens.tracing import kept_share
+from sightline.video.sampling import repeated_frame
 
 # How many models are in memory together while they are timed.
 MODELS_AT_ONCE = 8
@@ -153,6 +155,8 @@ class PrunedCheckpoints(Analysis):
         for plan in tqdm(plans, "Testing", unit="model", disable=context.ranks.rank != 0):
             row = self._test(context, plan, self._model(context, plan.plan_id), full)
             rows += [row] if row is not None else []
+        # Whether the model needs motion at all, for the verdict.
+        predict_clips(context, context.backbone, "test", ONE_FRAME, self.batch_size, look=repeated_frame)
         context.ranks.together(lambda: self._report(context, self._with_speed(context, rows)), only_first=True)
         if missed:  # only now: what could be made is made
             raise ValueError(f"{missed} The other models are exported and tested.")
@@ -290,7 +294,6 @@ class PrunedCheckpoints(Analysis):
         log_to_wandb(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))
         console.print(render_pruning_table(frame))
-        console.print(f"Speed on {device_name(next(context.backbone.parameters()).device)}.", highlight=False)
         for what, where in (
             ("Table", path),
             ("Figures", f"{', '.join(map(str, drawn))} and more in {context.run.figures}"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import lightning as L
 
-from sightline.commands.report import report
+from sightline.report.page.html import write_report
 
 
 class Report(L.Callback):
@@ -25,9 +25,10 @@ class Report(L.Callback):
             return
         folder = Path(trainer.default_root_dir)
         try:
-            report(str(folder), embed_mb=self.embed_mb)
+            page = write_report(folder, embed_mb=self.embed_mb)
         except Exception as error:
             raise RuntimeError(
                 f"Report failed after the fit: {error}\nEverything else is safe in {folder}. Try again with: "
                 f"python train.py report --run {folder}"
             ) from error
+        print(f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)")

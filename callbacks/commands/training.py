@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
+from callbacks.conclusion import conclude
 from callbacks.run_trainer import RunTrainer
 from callbacks.wandb_logger import WandbOptions, wandb_logger
 from datamodules import ClipDataModule
@@ -173,3 +174,6 @@ class RunCLI(LightningCLI):
         """Run the command."""
         options = {name: self.config_init[name] for name in self.options}
         getattr(self.trainer, self.command)(model=self.model, datamodule=self.datamodule, **options)
+        if self.trainer.is_global_zero and not self.config.trainer.fast_dev_run:
+            assert self.folder is not None
+            conclude(self.command, self.folder, self.trainer.callbacks)  # type: ignore[attr-defined]

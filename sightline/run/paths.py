@@ -17,6 +17,8 @@ from pathlib import Path
 
 # What says how to build an exported model. Here, so that a report finds them without what reads them (and PyTorch).
 DESCRIPTION = "model.json"
+# What the unpruned model's predictions are called where every frame of a clip is its middle one.
+ONE_FRAME = "one-frame"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def segment_indices(num_frames: int, wanted: int, offset: float) -> list[int]:
@@ -53,3 +58,9 @@ def segment_frames(times: np.ndarray, end: float, wanted: int, offset: float) ->
 def uniform_indices(num_frames: int, wanted: int) -> list[int]:
     """Take the middle frame of each of ``wanted`` equal parts: what evaluation sees."""
     return segment_indices(num_frames, wanted, 0.5)
+
+
+def repeated_frame(clips: Tensor) -> Tensor:
+    """Show the middle frame of every clip throughout, so that nothing moves: (B, C, T, H, W), as a view."""
+    middle = clips.shape[2] // 2
+    return clips[:, :, middle : middle + 1].expand_as(clips)

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -247,3 +248,16 @@ def test_test_and_prune_agree_where_classes_have_no_clips(cabin_root, tmp_path):
     assert 0 < row["mean_class_acc"] == pytest.approx(100 * right.groupby(predictions["label"]).mean().mean())
     assert 100 * tested["test/mean_class_acc"] == pytest.approx(row["mean_class_acc"], abs=1e-4)  # logged in float32
     assert 100 * tested["test/top1"] == pytest.approx(row["top1"], abs=1e-4)
+
+
+def test_the_unpruned_model_is_tested_with_one_frame_repeated(pruned):
+    found = pd.read_csv(pruned.folder / "tables" / "predictions" / "one-frame.csv")
+    (batch,) = pruned.data.evaluation_loader(pruned.data.clips("test"), len(found))
+    middle = batch["clip"][:, :, 2:3].repeat(1, 1, 4, 1, 1)  # of four frames
+    with torch.no_grad():
+        wanted = pruned.backbone(middle).softmax(1)
+    assert found["sample_id"].tolist() == batch["sample_id"]
+    assert found["predicted"].tolist() == wanted.argmax(1).tolist()
+    true = wanted.gather(1, batch["label"][:, None])[:, 0]
+    np.testing.assert_allclose(found["p_true"], true, atol=1e-5)
+    assert "one-frame" not in set(read_pruning_table(pruned.folder / "tables" / "pruning.csv")["plan_id"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 SITE_GAP = 0.8
 """Space between the sites of a layer, in boxes."""
@@ -18,6 +21,40 @@ STRETCH = 1.6
 
 FLAT = 0.04
 """A box that ends below this share of a linear axis is too flat to be read."""
+LINEAR_PART = 0.6
+"""Height of the linear part of a symmetric-logarithmic axis, in decades."""
+AxisScale = Literal["auto", "linear", "symlog"]
+
+
+@dataclass(frozen=True)
+class BoxAxis:
+    """The vertical axis of a box plot: from 0, linear, or logarithmic but for a linear part near 0.
+
+    Attributes:
+        top: The highest value that it shows.
+        threshold: Where it turns linear; None where all of it is.
+    """
+
+    top: float
+    threshold: float | None = None
+
+    def heights(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Return where values that are not negative stand, for what draws no such axis; as matplotlib's symlog."""
+        v = np.asarray(values, dtype=float)
+        if self.threshold is None:
+            return v
+        linear = LINEAR_PART / (1 - 1 / 10)
+        above = linear + np.log10(np.maximum(v, self.threshold) / self.threshold)
+        return np.where(v <= self.threshold, v * linear, self.threshold * above)
+
+    def ticks(self) -> list[float]:
+        """Return the values that a logarithmic axis names: 0 and the powers of ten that it shows."""
+        if self.threshold is None:
+            return []
+        return [
+            0.0,
+            *(self.threshold * 10.0**power for power in range(int(math.log10(self.top / self.threshold) + 1e-9) + 1)),
+        ]
 
 
 @dataclass(frozen=True)
@@ -95,3 +132,19 @@ def symlog_threshold(statistics: pd.DataFrame) -> float:
     medians = statistics.loc[statistics["median"] > 0, "median"]
     small = float(medians.quantile(0.1)) if len(medians) else 1e-3
     return 10.0 ** min(max(math.floor(math.log10(small)), -5), -1)
+
+
+def box_axis(statistics: pd.DataFrame, scale: AxisScale) -> BoxAxis:
+    """Choose the axis of a box plot; the drawn and the interactive one have the same.
+
+    Args:
+        statistics: What the boxes show.
+        scale: ``linear`` from 0 to the highest whisker, ``symlog`` to compare very small with large scores, or
+            ``auto``: linear unless that would press most boxes flat.
+    """
+    if scale not in get_args(AxisScale):
+        raise ValueError(f"scale must be one of {', '.join(get_args(AxisScale))}; got {scale!r}.")
+    if scale == "linear" or (scale == "auto" and not is_squashed(statistics)):
+        return BoxAxis(linear_top(statistics))
+    threshold = symlog_threshold(statistics)
+    return BoxAxis(max(float(statistics["max"].max()) * 1.3, 10 * threshold), threshold)

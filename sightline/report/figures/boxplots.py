@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sightline.report.figures.box_layout import (
+    LINEAR_PART,
+    AxisScale,
     LayerSpan,
-    is_squashed,
+    box_axis,
     layer_spans,
-    linear_top,
     place_boxes,
     split_rows,
     symlog_threshold,
@@ -45,6 +45,7 @@ from sightline.report.figures.style import (
     styled,
 )
 from sightline.report.tables.unit_statistics import (
+    BOX_MEANING,
     SCORE_NAMES,
     UnitValues,
     check_kind,
@@ -63,8 +64,6 @@ __all__ = [
     "save_figure",
     "unit_statistics",
 ]
-
-AxisScale = Literal["auto", "linear", "symlog"]
 
 MOST_DOTS = 2000
 """Outliers drawn per figure at most: more make files large and say no more."""
@@ -229,14 +228,10 @@ def _outlier_step(statistics: pd.DataFrame) -> int:
 
 
 def _scale_axis(axes: Axes, placed: pd.DataFrame, scale: AxisScale) -> None:
-    if scale not in get_args(AxisScale):
-        raise ValueError(f"scale must be one of {', '.join(get_args(AxisScale))}; got {scale!r}.")
-    if scale == "linear" or (scale == "auto" and not is_squashed(placed)):
-        axes.set_ylim(0, linear_top(placed))
-    else:
-        threshold = symlog_threshold(placed)
-        axes.set_yscale("symlog", linthresh=threshold, linscale=0.6)
-        axes.set_ylim(0, max(float(placed["max"].max()) * 1.3, 10 * threshold))
+    chosen = box_axis(placed, scale)
+    if chosen.threshold is not None:
+        axes.set_yscale("symlog", linthresh=chosen.threshold, linscale=LINEAR_PART)
+    axes.set_ylim(0, chosen.top)
 
 
 def _mark_stages(axes: Axes, spans: list[LayerSpan], stages: Mapping[int, int], box_inches: float) -> None:
@@ -258,10 +253,7 @@ def _notes(units: list[UnitValues], statistics: pd.DataFrame, unit: str, axes: A
     low, high = int(statistics["n"].min()), int(statistics["n"].max())
     step = _outlier_step(statistics)
     dots = f", dots: {'outliers' if step == 1 else f'one in {step} outliers'}" if statistics["n_outside"].sum() else ""
-    notes = [
-        f"{f'{low:,}' if low == high else f'{low:,} to {high:,}'} samples per {unit}. Box: quartiles, line: median, "
-        f"diamond: mean, whiskers: 1.5 IQR{dots}."
-    ]
+    notes = [f"{f'{low:,}' if low == high else f'{low:,} to {high:,}'} samples per {unit}. {BOX_MEANING}{dots}."]
     if axes.get_yscale() == "symlog":
         notes.append(f"Logarithmic axis, linear below $10^{{{math.log10(symlog_threshold(statistics)):.0f}}}$.")
     total, top = int(statistics["n"].sum()), axes.get_ylim()[1]

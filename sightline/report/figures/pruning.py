@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from sightline.report.figures.pruning_curves import (
     FEW,
     MODE_COLOURS,
+    NO_LINE,
     Curve,
     backbone_curves,
     curve_label,
@@ -85,7 +86,7 @@ def accuracy_against_cost(
         scale, unit = (1e9, "billions") if largest >= 1e9 else (1e6, "millions")
         for number, curve in enumerate(curves):
             points = with_start(curve).sort_values("macs", kind="stable")
-            _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves))
+            _draw_curve(axes, curve, points["macs"] / scale, points, label=curve_label(curve, curves), start=False)
             if len(curves) <= FEW:
                 # Curves take turns, so that neighbours' numbers do not cover each other.
                 _number_points(axes, points[points["k"] > 0], scale, curve.style.colour, above=number % 2 == 0)
@@ -119,13 +120,15 @@ def _panels(frame: pd.DataFrame, axis: str) -> tuple[Figure, list[Panel]]:
     return figure, panels
 
 
-def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str) -> None:
+def _draw_curve(axes: Axes, curve: Curve, x: pd.Series, points: pd.DataFrame, label: str, start: bool = True) -> None:
+    """Draw a curve, with a marker at its start or, where that has one of its own, without."""
     # The first method's curves lie above the others', which show around them where they coincide.
     first = curve.style.colour in MODE_COLOURS.values()
+    marked = [place for place, k in enumerate(points["k"]) if k > 0 or start or curve.style.line == NO_LINE]
     axes.plot(
         x, points["top1"], color=curve.style.colour, marker=curve.style.marker, linestyle=curve.style.line,
         markersize=4.5 if first else 6, linewidth=1.5 if first else 2.5, alpha=1 if first else 0.75, label=label,
-        zorder=4 if first else 3,
+        zorder=4 if first else 3, markevery=marked,
     )  # fmt: skip
     if not curve.shaded:
         return

@@ -47,7 +47,8 @@ class Curve:
         style: What tells it from the others.
         points: One row per cut: ``k``, ``macs``, ``top1``, ``low``, ``high``; seeds are averaged.
         start: The model that the cuts start from, likewise: the unpruned one with the same tokens, number format and
-            runtime; None where that was not tested.
+            runtime; None where that was not tested. Over cost it has a marker of its own.
+        start_name: What that is called.
         seeds: Number of seeds or runs that a point averages at most; with several, low and high are the extremes.
         shaded: Whether low and high are drawn.
     """
@@ -55,6 +56,7 @@ class Curve:
     style: CurveStyle
     points: pd.DataFrame
     start: pd.Series | None
+    start_name: str
     seeds: int
     shaded: bool
 
@@ -135,10 +137,7 @@ def _styles(rows: pd.DataFrame) -> dict[tuple[str, ...], CurveStyle]:
 def _curves(
     rows: pd.DataFrame, starts: Mapping[tuple[str, ...], pd.Series], styles: Mapping[tuple[str, ...], CurveStyle]
 ) -> Iterator[Curve]:
-    """Yield a curve per way of pruning; what is a curve's start is no curve of its own."""
-    started = set(rows.loc[rows["k"] > 0, list(REDUCTION)].itertuples(index=False, name=None))
-    uncut = pd.Series(list(rows[list(REDUCTION)].itertuples(index=False, name=None)), rows.index)
-    rows = rows[(rows["k"] > 0) | ~uncut.isin(started)]
+    """Yield a curve per way of pruning; models that lack no layer and no head are points, also where curves start."""
     groups = rows.groupby(WAY, sort=False)
     for way, group in groups:
         points = _points(group)
@@ -146,7 +145,8 @@ def _curves(
         style = styles[named]
         shaded = style.line != NO_LINE and (len(groups) <= FEW or style.colour in MODE_COLOURS.values())
         start = None if style.line == NO_LINE else starts.get(named[3:])
-        yield Curve(style, points, start, int(points["seeds"].max()), shaded)
+        name = " + ".join(reduction_labels(next(group.itertuples(index=False)))) or "unpruned"
+        yield Curve(style, points, start, name, int(points["seeds"].max()), shaded)
 
 
 def _points(group: pd.DataFrame) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def accuracy_curves(
         x = _plain(points[axis] / (scale if axis == "macs" else 1))
         if curve.shaded and points["low"].notna().all():
             figure.add_trace(_band(x, points, curve))
-        figure.add_trace(_line(x, points, curve, escape(curve_label(curve, curves))))
+        figure.add_trace(_line(x, points, curve, escape(curve_label(curve, curves)), axis == "k"))
     ends = [x for trace in figure.data for x in trace.x]
     for level, name, dash in (
         (None if full is None else full["top1"], "unpruned", "dash"),
@@ -89,14 +89,18 @@ def accuracy_curves(
     return figure
 
 
-def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str) -> go.Scatter:
+def _line(x: list[float], points: pd.DataFrame, curve: Curve, label: str, start: bool) -> go.Scatter:
+    joined = curve.style.line != NO_LINE
+    sizes = [8 if k or start or not joined else 0 for k in points["k"]]
     return go.Scatter(
         x=x, y=_plain(points["top1"]), name=label,
-        mode="markers" if curve.style.line == NO_LINE else "lines+markers",
-        customdata=[[int(k)] for k in points["k"]],
+        mode="lines+markers" if joined else "markers",
+        text=[f"{label}, {k:.0f} removed" if k or not joined else escape(curve.start_name) for k in points["k"]],
         line={"color": curve.style.colour, "width": 2, "dash": LINES.get(curve.style.line)},
-        marker={"symbol": MARKERS[curve.style.marker], "size": 8},
-        hovertemplate=f"{label}, %{{customdata[0]}} removed<br>top-1 %{{y:.1f}} %<extra></extra>",
+        # The start was made by no way of pruning: over cost it is a point of its own.
+        # Of several sizes Plotly would draw paler ones with a rim.
+        marker={"symbol": MARKERS[curve.style.marker], "size": sizes, "opacity": 1, "line": {"width": 0}},
+        hovertemplate="%{text}<br>top-1 %{y:.1f} %<extra></extra>",
     )  # fmt: skip
 
 

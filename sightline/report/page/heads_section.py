@@ -7,7 +7,7 @@ import pandas as pd
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table
 from sightline.report.page.numbers import decimals_for, fixed, interval
 from sightline.report.page.relevance_section import SPLIT_NAMES
-from sightline.report.page.run_results import RunResults
+from sightline.report.page.run_results import SPLITS, RunResults
 
 SPECIALISED = (
     "score", "site", "class", "n", "layer", "head", "mean", "margin", "margin_low", "margin_high", "picked",
@@ -24,8 +24,8 @@ def heads_section(run: RunResults) -> Section:
         "margin is its lead over the second; ‘chosen again’ is the share of resampled data sets that pick the same "
         "head. A small margin or share means that several heads serve the class equally well.",
     )
-    for name in run.names("specialised_heads_*"):
-        split = name.removeprefix("specialised_heads_")
+    found = {name.removeprefix("specialised_heads_"): name for name in run.names("specialised_heads_*")}
+    for split, name in sorted(found.items(), key=lambda pair: (*SPLITS, pair[0]).index(pair[0])):
         table = run.table(name, SPECIALISED, "ablate")
         if table is None:
             continue

@@ -27,6 +27,7 @@ from sightline.report.page.ranking_section import ranking_section
 from sightline.report.page.relevance_section import relevance_section
 from sightline.report.page.run_results import RunResults
 from sightline.report.page.run_sections import data_section, training_section, unreadable_section
+from sightline.report.verdict.verdict import run_verdict
 from sightline.run.atomic import replacing
 
 # Colours that figures are drawn with -> the page's variables, which differ between light and dark.
@@ -34,8 +35,9 @@ THEME = {
     INK: "--ink", MUTED: "--muted", RULE: "--rule", BAND: "--band", PAPER: "--paper", BLUE: "--blue",
     VERMILLION: "--vermillion", GREEN: "--green", PURPLE: "--purple", ORANGE: "--orange", SKY: "--sky",
 }  # fmt: skip
+# What was cut comes first, then whether the model is good, then what the cut rests on.
 _SECTIONS: tuple[Callable[[RunResults], Section], ...] = (
-    data_section, training_section, confusion_section, relevance_section, ranking_section, pruning_section,
+    pruning_section, confusion_section, training_section, data_section, relevance_section, ranking_section,
     heads_section, pointing_section,
 )  # fmt: skip
 
@@ -84,6 +86,7 @@ def render(results: RunResults, page: Path, embed_mb: float) -> str:
 
     return environment.get_template("report.html").render(
         name=results.folder.resolve().name,
+        verdict=run_verdict(results),
         facts=facts(results),
         sections=sections,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

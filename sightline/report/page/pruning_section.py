@@ -9,10 +9,19 @@ import pandas as pd
 from sightline.report.figures.pruning_curves import backbone_curves
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table, Text, chart
 from sightline.report.page.charts import accuracy_curves
-from sightline.report.page.numbers import column, fixed, interval, signed
+from sightline.report.page.numbers import column, fixed, signed
 from sightline.report.page.run_results import RunResults
 from sightline.report.tables.pruning import RELEVANCE_SCORES, reference_rows
-from sightline.report.tables.pruning_layout import plan_label, removed_units, timing_marks, timing_note
+from sightline.report.tables.pruning_layout import (
+    amount_and_change,
+    plan_label,
+    removed_units,
+    timing_marks,
+    timing_note,
+)
+from sightline.report.verdict.cut_rules import all_cuts
+from sightline.report.verdict.evidence import read_evidence
+from sightline.statistics.bootstrap import MIN_GROUPS
 
 TARGETS = ("plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets")
 
@@ -32,8 +41,7 @@ def pruning_section(run: RunResults) -> Section:
             Missing("No model was pruned yet. Export and test smaller models with", run.command("prune"))
         )
     else:
-        section.blocks += _charts(frame, _majority(run))
-        section.blocks.append(_table(frame))
+        section.blocks += [*_table(frame, run), *_charts(frame, _majority(run))]
     targets = run.table("targets", TARGETS, "prune")
     if targets is not None:
         section.blocks.append(_targets(targets))
@@ -68,67 +76,84 @@ def _charts(frame: pd.DataFrame, majority: float | None) -> list[Block]:
     return blocks
 
 
-def _table(frame: pd.DataFrame) -> Table:
+def _table(frame: pd.DataFrame, run: RunResults) -> list[Block]:
+    """Every tested model in as many columns as a page of 1,280 pixels shows; folded, where the models lie."""
     scores = {score for score in frame["score"] if score in RELEVANCE_SCORES}
-    params, params_unit = _scaled(frame["params"])
-    macs, macs_unit = _scaled(frame["macs"])
     marks = timing_marks(frame)
+    models = list(frame.itertuples(index=False))
+    plans = [_plan(row, len(scores) > 1) for row in models]
     columns = {
-        Column("plan"): [plan_label(row, len(scores) > 1) for row in frame.itertuples(index=False)],
-        Column("removes"): ["" if mode == "none" else mode for mode in frame["mode"]],
-        Column("k", True): [str(k) for k in frame["k"]],
-        Column("removed layers"): [removed_units(row) for row in frame.itertuples(index=False)],
-        Column("top‑1 %", True): [fixed(value, 1) for value in frame["top1"]],
-        Column("95 % interval", True): _intervals(frame),
+        Column("plan"): plans,
+        Column("k", True): [str(row.k) for row in models],
+        Column("removed layers"): [removed_units(row) for row in models],
+        Column("top‑1 % (95 %)", True): [_accuracy(row) for row in models],
+        Column("change (95 %)", True, "Points of top-1 against the unpruned model, paired clip by clip"): _changes(
+            frame, run
+        ),
         Column("mean class %", True, "Mean over classes of the share that is right"): [
-            fixed(value, 1) for value in frame["mean_class_acc"]
+            fixed(row.mean_class_acc, 1) for row in models
         ],
-        Column(f"parameters ({params_unit})", True): params,
-        Column("change %", True, "of the parameters"): _changes(frame, "params_change_pct"),
-        Column(f"multiply-adds ({macs_unit})", True): macs,
-        Column("change %", True, "of the multiply-adds"): _changes(frame, "macs_change_pct"),
+        Column("parameters", True): [_amount(row.params, row.params_change_pct) for row in models],
+        Column("multiply-adds", True): [_amount(row.macs, row.macs_change_pct) for row in models],
         Column("tokens kept %", True, "of all tokens, mean over layers and clips"): [
-            fixed(value, 1) for value in frame["tokens_kept_pct"]
+            fixed(row.tokens_kept_pct, 1) for row in models
         ],
-        Column("ms per clip", True, "at batch 1"): [fixed(value, 1) for value in frame["latency_ms_b1"]],
-        Column(_throughput(frame), True): [fixed(value, 1) for value in frame["clips_per_s"]],
-        Column("timed", False, "in which measurement"): [marks.get(run, "") for run in frame["timing_run"]],
-        Column("folder in pruned/"): ["" if row.mode == "none" else row.plan_id for row in frame.itertuples()],
+        Column("ms per clip", True, "at batch 1"): [fixed(row.latency_ms_b1, 1) for row in models],
+        Column(_throughput(frame), True): [fixed(row.clips_per_s, 1) for row in models],
+        Column("timed", False, "in which measurement"): [marks.get(row.timing_run, "") for row in models],
     }
     shown = {"tokens kept %": frame["tokens_kept_pct"].notna().any(), "timed": bool(marks)}
     columns = {column: cells for column, cells in columns.items() if shown.get(column.title, True)}
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
     strong = frozenset(place for place, reference in enumerate(reference_rows(frame)) if reference)
     caption = (
-        "Every tested model, on the test clips. Intervals (Wilson) assume that clips are independent, so where many "
-        "clips show the same driver they are too narrow. Milliseconds and clips per second were measured on the "
-        "machine that ran the command."
+        "Every tested model, on the test clips. The interval of top-1 (Wilson) assumes that clips are independent, so "
+        "where many clips show the same driver it is too narrow; that of the change is over subjects where there are "
+        f"at least {MIN_GROUPS}."
     )
-    caption = " ".join(part for part in (caption, timing_note(frame)) if part)
-    return Table(list(columns), rows, caption, strong)
+    table = Table(list(columns), rows, " ".join(filter(None, (caption, timing_note(frame)))), strong)
+    folders = [[plan, str(row.k), f"pruned/{row.plan_id}"] for plan, row in zip(plans, models, strict=True)]
+    exported = [line for line, reference in zip(folders, reference_rows(frame), strict=True) if not reference]
+    where = Table([Column("plan"), Column("k", True), Column("folder")], exported)
+    return [table, Folded("Where these models lie", [where])]
 
 
-def _intervals(frame: pd.DataFrame) -> list[str]:
-    return [interval(low, high, 1) for low, high in zip(frame["top1_low"], frame["top1_high"], strict=True)]
+def _plan(row: Any, name_score: bool) -> str:
+    """Name a plan; of relevance, with the end of the ranking that it removes."""
+    end = f"{row.mode} " if row.k > 0 and row.score in RELEVANCE_SCORES else ""
+    return end + plan_label(row, name_score)
 
 
-def _changes(frame: pd.DataFrame, name: str) -> list[str]:
-    """Write a column of changes; the unpruned model, which they are measured against, has none."""
-    pairs = zip(reference_rows(frame), frame[name], strict=True)
-    return ["" if reference else signed(value, 1) for reference, value in pairs]
+def _accuracy(row: Any) -> str:
+    ends = "" if pd.isna(row.top1_low) else f" ({fixed(row.top1_low, 1)}\N{EN DASH}{fixed(row.top1_high, 1)})"
+    return fixed(row.top1, 1) + ends
+
+
+def _changes(frame: pd.DataFrame, run: RunResults) -> list[str]:
+    """Write every model's change of top-1 against the unpruned one, with its interval where clips are known."""
+    cuts = {cut.row.plan_id: cut.change for cut in all_cuts(read_evidence(run))}
+    full = frame.loc[reference_rows(frame), "top1"]
+    cells = []
+    row: Any
+    for row, reference in zip(frame.itertuples(index=False), reference_rows(frame), strict=True):
+        found = cuts.get(row.plan_id)
+        if reference or full.empty:
+            cells.append("")
+        elif found is None:
+            cells.append(signed(row.top1 - full.iloc[0], 1))
+        else:
+            ends = f"{signed(100 * found.low, 1)} to {signed(100 * found.high, 1)}"
+            cells.append(f"{signed(100 * found.change, 1)} ({ends})")
+    return cells
+
+
+def _amount(value: Any, change: Any) -> str:
+    return amount_and_change(value, change).replace("-", "\N{MINUS SIGN}")
 
 
 def _throughput(frame: pd.DataFrame) -> str:
     batches = frame["batch"].dropna().unique().tolist()
     return f"clips/s at batch {int(batches[0])}" if len(batches) == 1 else "clips/s"
-
-
-def _scaled(values: pd.Series) -> tuple[list[str], str]:
-    """Write large counts in one unit, chosen by the largest."""
-    largest = float(values.astype("float64").max())
-    scale, unit = next(((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= s), (1.0, "count"))
-    digits = 2 if largest / scale < 100 else 1
-    return [fixed(value if pd.isna(value) else float(value) / scale, digits) for value in values], unit
 
 
 def _targets(targets: pd.DataFrame) -> Folded:

@@ -8,6 +8,7 @@ from sightline.report.figures.boxplots_interactive import head_boxplot_interacti
 from sightline.report.page.blocks import Block, Folded, Missing, Section, Text, chart
 from sightline.report.page.charts import translucent
 from sightline.report.page.run_results import RunResults
+from sightline.report.tables.unit_statistics import BOX_MEANING
 
 PIXELS_PER_BOX = 9
 ONE = {"layers": "layer", "heads": "head"}
@@ -48,9 +49,9 @@ def _boxes(run: RunResults, split: str) -> list[Block]:
             continue
         scores = read_scores(run.paths.relevance(split).path, kind)
         caption = (
-            f"One box per {ONE[kind]}: the middle half of {entry['samples']:,} {SPLIT_NAMES.get(split, split)}; line: "
-            "median, diamond: mean, whiskers: within 1.5 box lengths; single clips beyond are not drawn. Point at a "
-            "box for its numbers; drag to enlarge a part, double click to go back."
+            f"One box per {ONE[kind]}, over {entry['samples']:,} {SPLIT_NAMES.get(split, split)}. {BOX_MEANING}; those "
+            f"beyond are dots in {run.paths.figures.name}/ only. Point at a box for its numbers; drag to enlarge a "
+            "part, double click to go back."
         )
         if entry.get("race"):
             caption += f" Boxes of a race hold different numbers of clips. {promise_of(entry['race'])}"

@@ -41,7 +41,7 @@ def data_section(run: RunResults) -> Section:
         rows.append(["groups", *(fixed(n, 0) for n in groups), ""])
     strong = frozenset({len(order)})
     section.blocks.append(Table(columns, rows, "Clips per class and split.", strong))
-    shared = _shared_groups(run)
+    shared = shared_groups(run)
     if shared:
         told = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
         section.blocks.append(Text(f"{len(shared)} groups are in more than one split: {told}. The test is too easy."))
@@ -51,7 +51,7 @@ def data_section(run: RunResults) -> Section:
 def split_counts(run: RunResults) -> pd.DataFrame | None:
     """Return clips per split and class, counted from ``splits.csv`` where ``tables/split.csv`` is not there."""
     counts = run.table("split", ("split", "label", "clips", "groups"), "fit")
-    clips = _clips(run)
+    clips = read_clips(run)
     if counts is None and clips is not None:
         counts = clips_per_class(clips, list(dict.fromkeys(clips["label"])))
     return counts
@@ -59,20 +59,21 @@ def split_counts(run: RunResults) -> pd.DataFrame | None:
 
 def groups_per_split(run: RunResults, splits: list[str]) -> list[int] | None:
     """Return how many groups each split has; None where ``splits.csv`` is not there."""
-    clips = _clips(run)
+    clips = read_clips(run)
     return None if clips is None else [int(clips.loc[clips["split"] == split, "group"].nunique()) for split in splits]
 
 
-def _shared_groups(run: RunResults) -> list[str]:
+def shared_groups(run: RunResults) -> list[str]:
     """Name the groups of which several splits have clips."""
-    clips = _clips(run)
+    clips = read_clips(run)
     if clips is None:
         return []
     splits = clips[clips["group"] != ""].groupby("group", sort=True)["split"].nunique()
     return [str(group) for group in splits.index[splits > 1]]
 
 
-def _clips(run: RunResults) -> pd.DataFrame | None:
+def read_clips(run: RunResults) -> pd.DataFrame | None:
+    """Read ``splits.csv``: every clip with its class (label), group and split; None where it is not there."""
     path = run.paths.splits
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
@@ -89,7 +90,7 @@ def training_section(run: RunResults) -> Section:
     if curves is None:
         section.blocks.append(Missing("There are no training curves. They are written by", run.command("fit")))
         return section
-    best = _best_epoch(run, curves)
+    best = _about_best_epoch(run, curves)
     if best:
         section.blocks.append(Text(best))
     for labels, title, axis, percent in (
@@ -121,17 +122,27 @@ def read_curves(run: RunResults) -> pd.DataFrame | None:
     return curves
 
 
-def _best_epoch(run: RunResults, curves: pd.DataFrame) -> str:
-    """Say which epoch's weights are the run's, as its checkpoint chooses them."""
-    monitor = run.setting("checkpoint", "monitor") or "val/top1"
+def best_epoch(run: RunResults, curves: pd.DataFrame) -> int | None:
+    """Return which epoch's weights are the run's, as its checkpoint chooses them; None where that was not logged."""
+    monitor = _monitor(run)
     if monitor not in curves or curves[monitor].isna().all():
-        return ""
-    lower = run.setting("checkpoint", "mode") == "min"
+        return None
     values = curves[monitor].dropna()
-    place = int(values.argmin() if lower else values.argmax())
-    epoch, value = values.index[place], float(values.iloc[place])
+    lower = run.setting("checkpoint", "mode") == "min"
+    return int(values.index[int(values.argmin() if lower else values.argmax())])
+
+
+def _monitor(run: RunResults) -> str:
+    return run.setting("checkpoint", "monitor") or "val/top1"
+
+
+def _about_best_epoch(run: RunResults, curves: pd.DataFrame) -> str:
+    epoch, monitor = best_epoch(run, curves), _monitor(run)
+    if epoch is None:
+        return ""
+    value = float(curves[monitor].loc[epoch])
     told = f"{ACCURACIES[monitor]} of {100 * value:.1f} %" if monitor in ACCURACIES else f"{monitor} of {value:.4g}"
-    return f"Best epoch: {epoch} of {len(curves)}, with a {told}. All results below use the weights of that epoch."
+    return f"Best epoch: {epoch} of {len(curves)}, with a {told}. All results use the weights of that epoch."
 
 
 def unreadable_section(run: RunResults) -> Section:

@@ -78,9 +78,12 @@ def timing_marks(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def timing_note(frame: pd.DataFrame) -> str:
-    """Say which measurements the marks stand for; nothing where there is one."""
+    """Say when and on what times were measured, and which measurements the marks stand for where there are several."""
     told = [f"{mark} {run or 'by an earlier version'}" for run, mark in timing_marks(frame).items()]
-    return f"Times were measured in several runs; compare only those of one: {', '.join(told)}." if told else ""
+    if told:
+        return f"Times were measured in several runs; compare only those of one: {', '.join(told)}."
+    runs = [run for run in frame.loc[frame["clips_per_s"].notna(), "timing_run"].unique() if run]
+    return f"Times were measured {runs[0]}." if runs else ""
 
 
 def plan_label(row: Any, name_score: bool = True) -> str:

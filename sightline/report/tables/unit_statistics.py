@@ -20,6 +20,13 @@ SCORE_NAMES: dict[str, str] = {
 }
 """The scores of a score table and what an axis calls them."""
 
+WHISKERS = 1.5
+"""How far whiskers reach beyond the quartiles at most, in box lengths (Tukey)."""
+BOX_MEANING = (
+    f"Box: quartiles, line: median, diamond: mean, whiskers: to the outermost samples within {WHISKERS:g} box lengths"
+)
+"""What every box plot says of its boxes, in a figure's file and on a page."""
+
 STATISTICS = (
     "layer", "site", "head", "n", "mean", "median", "q25", "q75", "min", "max",
     "whisker_low", "whisker_high", "n_outside",
@@ -111,7 +118,7 @@ def check_scores(scores: pd.DataFrame, score: str) -> None:
 
 def _summary(key: UnitKey, values: NDArray[np.float64]) -> tuple[Any, ...]:
     q25, median, q75 = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))
-    reach = 1.5 * (q75 - q25)
+    reach = WHISKERS * (q75 - q25)
     inside = values[(values >= q25 - reach) & (values <= q75 + reach)]
     # With few samples no sample may lie between quartile and fence; then there is no whisker on that side.
     low, high = min(float(inside[0]), q25), max(float(inside[-1]), q75)

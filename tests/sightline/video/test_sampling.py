@@ -1,8 +1,9 @@
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.video.sampling import segment_indices, uniform_indices
+from sightline.video.sampling import repeated_frame, segment_indices, uniform_indices
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,11 @@ def test_uniform_is_exact(num_frames, wanted):
 def test_refuses_nonsense(arguments):
     with pytest.raises(ValueError, match="Expected"):
         segment_indices(*arguments)
+
+
+def test_the_middle_frame_is_repeated_without_a_copy():
+    clips = torch.arange(2 * 3 * 4).reshape(2, 3, 4, 1, 1)
+    still = repeated_frame(clips)
+    assert still.shape == clips.shape
+    assert still[1, 2, :, 0, 0].tolist() == [22, 22, 22, 22]  # of 20, 21, 22, 23
+    assert still.data_ptr() == clips[:, :, 2:].data_ptr()

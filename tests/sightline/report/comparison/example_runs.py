@@ -91,5 +91,6 @@ def _models(tables: Path, word: str) -> None:
         )  # fmt: skip
 
     write_pruning_table([row("none", 0, 80), row("lowest", 1, 79), row("highest", 1, 40)], tables / "pruning.csv")
-    predictions = pd.DataFrame({"label": [0, 0, 1, 1, 2], "predicted": [0, 1, 1, 1, 0]})
-    predictions.to_csv(tables / "predictions" / "none-k0.csv", index=False)
+    clips = pd.DataFrame({"sample_id": [f"{word}{i}" for i in range(5)], "label": [0, 0, 1, 1, 2], "group": GROUPS[:5]})
+    for model, predicted in (("none-k0", [0, 1, 1, 1, 0]), ("lowest-k1", [0, 1, 1, 1, 1])):
+        clips.assign(predicted=predicted).to_csv(tables / "predictions" / f"{model}.csv", index=False)

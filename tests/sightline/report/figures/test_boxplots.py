@@ -20,7 +20,7 @@ from sightline.report.figures.boxplots import (
     layer_boxplot_interactive,
     save_figure,
 )
-from sightline.report.tables.unit_statistics import unit_statistics
+from sightline.report.tables.unit_statistics import BOX_MEANING, unit_statistics
 
 SWIN_S = [3] * 2 + [6] * 2 + [12] * 18 + [24] * 2
 
@@ -196,6 +196,37 @@ def test_interactive_boxes_carry_statistics_and_no_samples():
     # Arrays packed as base64 cannot be read by older viewers, among them W&B's.
     assert "bdata" not in figure.to_json()
     assert json.loads(figure.to_json())["layout"]["xaxis"]["ticktext"] == ["0", "1"]
+
+
+@pytest.mark.parametrize("scale", ["linear", "symlog"])
+def test_file_and_page_draw_the_same_boxes_on_the_same_axis(scale):
+    table = head_scores([3, 4], samples=60)
+    table["r"] = table["r"] ** 6  # skewed, with means far above the medians
+    (axes,) = head_boxplot(table, scale=scale).axes
+    page = head_boxplot_interactive(table, scale=scale)
+    boxes, means = page.data[0], page.data[-1]
+
+    def heights(values):  # where matplotlib puts them, in units of its axis
+        return axes.transScale.transform(np.column_stack([np.zeros(len(values)), values]))[:, 1]
+
+    corners = next(item for item in axes.collections if item.get_gid() == "boxes").get_paths()
+    medians = next(item for item in axes.collections if item.get_gid() == "medians").get_segments()
+    np.testing.assert_allclose(boxes.q1, heights([path.vertices[:, 1].min() for path in corners]), rtol=1e-4)
+    np.testing.assert_allclose(boxes.q3, heights([path.vertices[:, 1].max() for path in corners]), rtol=1e-4)
+    np.testing.assert_allclose(boxes.median, heights([segment[0, 1] for segment in medians]), rtol=1e-4)
+    drawn_means = next(line for line in axes.lines if line.get_gid() == "means").get_ydata()
+    np.testing.assert_allclose(means.y, heights(drawn_means), rtol=1e-4)
+    ends = {segment[0, 1] for item in axes.collections if item.get_gid() is None and hasattr(item, "get_segments")
+            for segment in item.get_segments()}  # fmt: skip
+    for whiskers in (boxes.lowerfence, boxes.upperfence):
+        assert all(np.isclose(heights(sorted(ends)), end, rtol=1e-4).any() for end in whiskers)
+    np.testing.assert_allclose(page.layout.yaxis.range[1], heights([axes.get_ylim()[1]])[0], rtol=1e-4)
+    # What pointing at a box tells are the values, not the places.
+    np.testing.assert_allclose([row[7] for row in means.customdata], drawn_means, rtol=1e-4)
+    if scale == "symlog":
+        named = dict(zip(page.layout.yaxis.ticktext, page.layout.yaxis.tickvals, strict=True))
+        np.testing.assert_allclose(heights([0.0, 0.1, 1.0]), [named[text] for text in ("0", "0.1", "1")], atol=1e-6)
+    assert BOX_MEANING in notes(head_boxplot(table, scale=scale)).replace("\n", " ")
 
 
 def test_drawing_leaves_no_global_state():

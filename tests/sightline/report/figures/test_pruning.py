@@ -197,7 +197,10 @@ def test_layers_with_fewer_tokens_are_a_curve_that_starts_at_these_tokens_alone(
     np.testing.assert_allclose(curves(depth.axes[0])[name], [[0, 77], [2, 72], [4, 65]])
     np.testing.assert_allclose(curves(depth.axes[0])["lowest"], [[0, 80], [2, 78], [4, 76]])
     np.testing.assert_allclose(curves(cost.axes[0])[name], [[9, 65], [12, 72], [15, 77]])
-    assert legend(cost)[:4] == ["lowest", "highest", "tokens random_kept0.3", name]  # the start is no way of its own
+    # Tokens alone are points of their own, which no way of pruning made; the curve only begins there.
+    assert legend(cost)[:5] == ["lowest", "highest", "tokens random_kept0.3", "tokens random", name]
+    marked = {line.get_label(): line.get_markevery() for line in cost.axes[0].lines}
+    assert (marked["lowest"], marked[name], marked["tokens random"]) == ([0, 1], [0, 1], [0])  # the last is the start
     lines = [next(line for line in figure.axes[0].lines if line.get_label() == name) for figure in (depth, cost)]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 1
     without = accuracy_against_depth(frame_of([*ROWS, reduced(2, 72, macs=12)]))

@@ -26,6 +26,7 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.attributes: list[list[tuple[str, str | None]]] = []
         self.elements: list[tuple[str, tuple[str, ...]]] = []
         self.addresses: list[str] = []
         self.text = ""
@@ -34,6 +35,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
+        self.attributes.append(attrs)
         self.elements.append((tag, tuple(name for name, _ in attrs)))
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
         self._inside = tag
@@ -80,6 +82,43 @@ def test_all_that_the_run_holds_is_shown(page):
     assert len(page.data) == 2 + 2 + 2 + 1  # curves, boxes, accuracy; the theme
 
 
+def test_the_verdict_and_the_pruned_models_come_before_all_statistics(page):
+    told = " ".join(page.text.split())
+    places = [
+        told.index(words)
+        for words in (
+            "Can it be believed?", "Every tested model", "Accuracy against cost", "The model before anything is cut",
+            "Each layer and each attention head is switched off", "Pruning removes the units of lowest mean",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert "verdict bad" in {dict(attrs).get("class") for attrs in page.attributes}
+
+
+def test_wide_tables_keep_their_first_column_in_view():
+    css = (Path(run_results.__file__).parent / "template" / "report.css").read_text()
+    assert ".scroll th:first-child, .scroll td:first-child { position: sticky; left: 0;" in css
+
+
+def test_a_figure_and_its_video_stand_once_and_the_video_is_folded(page, run):
+    names = [dict(attrs).get("title") for attrs in page.attributes if dict(attrs).get("title", "").endswith(".mp4")]
+    assert names == ["b.mp4"]
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("img") == 2  # of b.png, and of the picture without a video
+    assert tags[tags.index("video") - 2 : tags.index("video")] == ["details", "summary"]
+
+
+def test_heads_of_training_come_before_those_of_the_test(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for split in ("test", "val"):
+        shutil.copy(copy / "tables/specialised_heads_train.csv", copy / f"tables/specialised_heads_{split}.csv")
+    text = Page(write_report(copy)).text
+    section = text[text.rindex("Specialised heads") :]
+    order = [section.index(words) for words in ("By r on the training", "On the validation clips", "On the test clips")]
+    assert order == sorted(order)
+
+
 def test_groups_in_two_splits_are_told(run, tmp_path, page):
     assert "in more than one split" not in page.text
     copy = tmp_path / "copy"
@@ -92,7 +131,7 @@ def test_groups_in_two_splits_are_told(run, tmp_path, page):
 
 def test_figures_hold_the_tables_numbers(page):
     figures = [json.loads(text) for text in page.data[:-1]]
-    accuracy, loss, layers, _, cost, depth = figures
+    cost, depth, accuracy, loss, layers, _ = figures
     assert accuracy["data"][0]["y"] == [25, 75, 50]
     assert [trace["y"] for trace in loss["data"]] == [[2, 1.25, 0.75], [1.5, 1, 1.25]]
     assert len(layers["data"][0]["median"]) == 3
@@ -116,7 +155,7 @@ def test_tokens_and_several_measurements_of_time_are_shown(run, tmp_path, page):
     )  # fmt: skip
     write_pruning_table([*rows, fewer], path)
     shown = Page(write_report(copy))
-    for part in ("tokens random_kept0.3", "tokens kept %", "31.4", "reduced", "[1] by an earlier version, [2] today"):
+    for part in ("tokens random_kept0.3", "tokens kept %", "31.4", "[1] by an earlier version, [2] today"):
         assert part in shown.text, part
 
 
@@ -140,7 +179,7 @@ def test_text_of_a_run_never_becomes_markup(tmp_path):
 
 
 def test_the_folders_name_is_escaped(tmp_path):
-    assert "<h1>&lt;b&gt;</h1>" in write_report(make_run(tmp_path / "<b>")).read_text()
+    assert "</span> &lt;b&gt;</h1>" in write_report(make_run(tmp_path / "<b>")).read_text()
 
 
 def test_sections_without_results_name_the_command(tmp_path):

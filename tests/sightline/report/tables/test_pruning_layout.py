@@ -85,3 +85,12 @@ def test_times_of_several_runs_are_told_apart(tmp_path):
     assert "51.2 [1]" in shown
     assert "60.0 [2]" in shown
     assert "20.5 [1]" in written
+
+
+def test_one_measurement_of_time_is_told_once(tmp_path):
+    timed = [dataclasses.replace(row, clips_per_s=10.0, timing_run="today on CPU, 2 threads") for row in (FULL, LAYERS)]
+    write_pruning_table(timed, tmp_path / "pruning.csv")
+    frame = read_pruning_table(tmp_path / "pruning.csv")
+    for text in (rendered(frame, 110), pruning_table_markdown(frame)):
+        assert text.count("Times were measured today on CPU, 2 threads.") == 1
+        assert "[1]" not in text

@@ -1,0 +1,150 @@
+"""What the verdict rests on: a run's stored results, read once."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sightline.report.page.confusion_section import confusion
+from sightline.report.page.run_results import RunResults
+from sightline.report.page.run_sections import best_epoch, read_clips, read_curves, shared_groups, split_counts
+from sightline.run.paths import ONE_FRAME
+
+PREDICTED = ("sample_id", "label", "predicted", "group")
+STABILITY = ("score", "mode", "k", "same_set", "resampled", "chosen", "share")
+GAPS = ("score", "mode", "k", "last_cut", "first_kept", "clear")
+RANKED = ("score", "layer", "mean")
+
+
+def _command(name: str, *options: str) -> str:
+    return " ".join(["python train.py", name, *options])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Results of one run; what there is none of is None or empty.
+
+    Attributes:
+        command: Gives the command line that runs a command of `train.py` on the run.
+        classes: Class names in the order of the labels.
+        test: What the unpruned model predicted on the test clips: label, predicted, group ("" where unknown) and, where
+            clips are known one by one, sample_id.
+        one_frame: The same where every frame of a clip was its middle one.
+        models: The table of tested models, see `sightline.report.tables.pruning`.
+        outcomes: What each of them predicted on the test clips, like ``test``, by plan.
+        target: The plan that was found to meet the targets on validation clips.
+        validation: Top-1 of the best epoch on validation clips, in percent.
+        training: Top-1 of that epoch on training clips (augmented), in percent.
+        validation_labels: Number of validation clips of every class.
+        ranked: Layers with their mean score on the training clips: score, layer, mean.
+        stability: See `sightline.relevance.unit_tables.stability_table`; of layers on the training clips.
+        gaps: See `sightline.relevance.cut_gap`; likewise.
+        raced: Whether the layers' scores come from a race.
+        shared_groups: Subjects that are in more than one split.
+        unreadable: By class, how many of the run's clips could not be read, and how many there are.
+        folder: The run's folder, quoted for a shell.
+    """
+
+    command: Callable[..., str] = _command
+    classes: tuple[str, ...] = ()
+    test: pd.DataFrame | None = None
+    one_frame: pd.DataFrame | None = None
+    models: pd.DataFrame | None = None
+    outcomes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    target: str = ""
+    validation: float | None = None
+    training: float | None = None
+    validation_labels: tuple[int, ...] = ()
+    ranked: pd.DataFrame | None = None
+    stability: pd.DataFrame | None = None
+    gaps: pd.DataFrame | None = None
+    raced: bool = False
+    shared_groups: tuple[str, ...] = ()
+    unreadable: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    folder: str = "<run>"
+
+    def class_name(self, label: int) -> str:
+        """Return what a class is called."""
+        return self.classes[label] if label < len(self.classes) else f"class {label}"
+
+
+def read_evidence(run: RunResults) -> Evidence:
+    """Read what the verdict rests on."""
+    models = run.pruning()
+    models = None if models is None or models.empty else models
+    plans = [] if models is None else models["plan_id"].tolist()
+    outcomes = {plan: found for plan in plans if (found := _predictions(run, plan)) is not None}
+    curves, best = read_curves(run), None
+    if curves is not None:
+        best = best_epoch(run, curves)
+    counts = split_counts(run)
+    held_out = () if counts is None else counts.loc[counts["split"] == "val", "clips"]
+    return Evidence(
+        command=run.command,
+        classes=tuple(run.class_names() or ()),
+        test=_test(run),
+        one_frame=_predictions(run, ONE_FRAME),
+        models=models,
+        outcomes=outcomes,
+        target=_target(run),
+        validation=_percent(curves, best, "val/top1"),
+        training=_percent(curves, best, "train/top1"),
+        validation_labels=tuple(int(count) for count in held_out),
+        ranked=run.table("relevance_train_layers", RANKED, "ablate"),
+        stability=run.table("stability_train_layers", STABILITY, "ablate"),
+        gaps=run.table("cut_gaps_train_layers", GAPS, "ablate"),
+        raced="train" in run.scored_splits() and bool(run.manifest("train").get("layers", {}).get("race")),
+        shared_groups=tuple(shared_groups(run)),
+        unreadable=_unreadable(run),
+        folder=shlex.quote(str(run.folder)),
+    )
+
+
+def _predictions(run: RunResults, model: str) -> pd.DataFrame | None:
+    """Read what a model predicted, in the order of the clips' names; None where it is not known clip by clip."""
+    path = run.paths.predictions(model)
+    if not path.is_file():
+        return None
+    found = pd.read_csv(path, dtype={"sample_id": str, "group": str}, keep_default_na=False)
+    return found[list(PREDICTED)] if set(PREDICTED) <= set(found.columns) and len(found) else None
+
+
+def _test(run: RunResults) -> pd.DataFrame | None:
+    found = run.predictions()
+    if found is not None and set(PREDICTED) <= set(found.columns):
+        return None if found.empty else found[list(PREDICTED)].astype({"group": str}).replace({"group": {"nan": ""}})
+    counted = confusion(run)
+    if counted is None or not counted[1].sum():
+        return None
+    pairs = [(i, j) for (i, j), n in np.ndenumerate(counted[1]) for _ in range(n)]
+    return pd.DataFrame(pairs, columns=["label", "predicted"]).assign(group="")
+
+
+def _percent(curves: pd.DataFrame | None, best: int | None, name: str) -> float | None:
+    if curves is None or name not in curves:
+        return None
+    place: Any = curves[name].last_valid_index() if best is None else best
+    value: Any = None if place is None else curves[name].loc[place]
+    return None if value is None or pd.isna(value) else 100 * float(value)
+
+
+def _target(run: RunResults) -> str:
+    trials = run.table("targets", ("plan_id", "meets"), "prune")
+    met = [] if trials is None else trials.loc[trials["meets"].astype(str).str.lower() == "true", "plan_id"].tolist()
+    return str(met[-1]) if met else ""
+
+
+def _unreadable(run: RunResults) -> dict[str, tuple[int, int]]:
+    clips = read_clips(run)
+    tables = [run.table(name, ("sample_id",), "fit") for name in run.names("unreadable*")]
+    lost = {str(name) for table in tables if table is not None for name in table["sample_id"]}
+    if clips is None or not lost:
+        return {}
+    missing = clips["sample_id"].isin(lost)
+    grouped = missing.groupby(clips["label"], sort=False)
+    return {str(name): (int(found.sum()), len(found)) for name, found in grouped}
