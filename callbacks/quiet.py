@@ -10,7 +10,8 @@ import warnings
 # Advertisements, and what is said of hardware that is not there or of settings that do not matter here.
 NOISE = re.compile(
     r"Tip: |GPU available: False|TPU available|HPU available|Seed set to|Loading `train_dataloader` to estimate|"
-    r"Restored all states from the checkpoint|Loaded model weights from the checkpoint|`Trainer\.fit` stopped: `max_epochs="
+    r"Restored all states from the checkpoint|Loaded model weights from the checkpoint|"
+    r"`Trainer\.fit` stopped: `max_epochs="
 )
 LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
@@ -20,6 +21,7 @@ LOGGERS = (
 WARNINGS = (
     r".*logging interval Trainer\(log_every_n_steps",  # all that is logged here is logged once an epoch
     r"Checkpoint directory .* exists and is not empty",  # as it does when a run is resumed
+    r"The dirpath has changed from",  # as it does when a run's folder was moved
     r".*LeafSpec",
     r"The ``compute`` method of metric .* was called before the ``update`` method",  # no clip could be read
 )

@@ -185,8 +185,8 @@ class RunCLI(LightningCLI):
                 self._save_config(folder)
             record_command(folder, [self.command, *self.given])
         kwargs["default_root_dir"] = str(folder)
-        if init.get("logger") is None and not quick:
-            wandb = wandb_logger(config.wandb, folder)
+        if init.get("logger") is None:
+            wandb = None if quick else wandb_logger(config.wandb, folder)
             kwargs["logger"] = [] if wandb is None else [wandb]
         callbacks = self._callbacks()
         if init.get("enable_progress_bar") is None:

@@ -91,7 +91,7 @@ def claim_run_folder(wanted: str | Path, replace: bool = False) -> Claim:
 def holds_results(folder: Path) -> bool:
     """Whether a run's folder holds more than what a run writes down before it trains."""
     run = RunFolder(folder)
-    before = {run.config, run.provenance, run.splits, run.table("split"), run.unreadable("fit")}
+    before = {run.config, run.provenance, run.splits, run.table("split")}
     for path in folder.rglob("*"):
         beside = run.wandb in path.parents or is_unfinished(path.name) or is_unfinished(path.parent.name)
         if path.is_file() and path not in before and not beside:
