@@ -29,7 +29,8 @@ import datamodules  # noqa: E402
 from sightline.backbones import Backbone  # noqa: E402
 from sightline.backbones.contract.state import TokenState  # noqa: E402
 from sightline.checkpoints.files import read_checkpoint  # noqa: E402
-from sightline.checkpoints.trained import model_of, structure_of  # noqa: E402
+from sightline.checkpoints.structure import structure_of  # noqa: E402
+from sightline.checkpoints.trained import model_of  # noqa: E402
 from sightline.report.tables.markdown import markdown_table  # noqa: E402
 from sightline.report.tables.pruning import read_pruning_table  # noqa: E402
 from sightline.run.paths import RunFolder  # noqa: E402

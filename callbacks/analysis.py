@@ -23,6 +23,7 @@ from sightline.checkpoints.files import read_checkpoint
 from sightline.checkpoints.trained import model_of, trained_checkpoint
 from sightline.export.evaluation import predict_split
 from sightline.relevance.race_settings import RaceSettings
+from sightline.run.csv_table import read_table
 from sightline.run.paths import RunFolder
 from sightline.run.ranks import Ranks
 from sightline.types import ClipBatch
@@ -248,7 +249,7 @@ def check_split(folder: Path, data: ClipDataModule) -> None:
     if not path.is_file():
         return
     columns = ["sample_id", "label", "split"]
-    then = pd.read_csv(path, dtype=str, keep_default_na=False)[columns]
+    then = read_table(path, dtype=str, keep_default_na=False)[columns]
     now = data.split_table()[columns].astype(str)
     changed = set(then.itertuples(index=False, name=None)) ^ set(now.itertuples(index=False, name=None))
     if changed:

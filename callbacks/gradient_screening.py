@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from callbacks.analysis import Analysis, Context
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.relevance.ablation import ablated_logits
@@ -20,7 +20,7 @@ from sightline.relevance.memory import StackSize
 from sightline.relevance.precision import forward_precision
 from sightline.relevance.scores import score
 from sightline.relevance.screening import agreement, gradient_proxy, unit_rows
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.run.parts import PartStore
 from sightline.run.sharing import BatchResult, share_result
 from sightline.types import ClipBatch, Unit
@@ -103,9 +103,8 @@ def _report(context: Context, rows: pd.DataFrame, path: Path) -> None:
     found = agreement(rows.drop(columns="r"), rows.drop(columns="proxy").dropna(subset="r"))
     ranking = rows.groupby(UNIT, sort=True)["proxy"].agg(["mean", "median"]).reset_index()
     ranking = ranking.sort_values(["mean", *UNIT], ignore_index=True)
-    with replacing(path) as unfinished:
-        ranking.assign(spearman=found.spearman, exact_samples=found.samples).to_csv(unfinished, index=False)
-    log_to_wandb(context.loggers, {f"screening_{context.split}": ranking})
+    write_table(ranking.assign(spearman=found.spearman, exact_samples=found.samples), path)
+    log_results(context.loggers, {f"screening_{context.split}": ranking})
     print(
         f"Wrote {path}: {found.heads} heads by gradient, the least relevant first. Rank correlation with the exact "
         f"scores (mean r) on {found.samples} clips: {found.spearman:.3f}."

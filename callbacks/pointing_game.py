@@ -13,7 +13,7 @@ from torch import Tensor
 
 from callbacks.analysis import Analysis, Context
 from callbacks.clip_truths import ClipTruths
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
 from sightline.explain.methods import head_maps as maps
@@ -114,7 +114,7 @@ class PointingGame(Analysis):
             summary = pointing_summary(rows, relevance, early, deep, self.score)
             tables["summary"] = summary.assign(relevance_split=split)
         paths = write_pointing_tables(tables, context.run.tables, context.split)
-        log_to_wandb(context.loggers, {f"pointing_{context.split}/{name}": frame for name, frame in tables.items()})
+        log_results(context.loggers, {f"pointing_{context.split}/{name}": frame for name, frame in tables.items()})
         for line in summary_lines(tables["summary"]) if "summary" in tables else []:
             print(line)
         groups = rows["group"].nunique()

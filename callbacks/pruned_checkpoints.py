@@ -13,7 +13,7 @@ from rich.console import Console
 from tqdm.auto import tqdm
 
 from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, device_name, predict_clips
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.backbones.fingerprint import weights_sha256
@@ -41,7 +41,8 @@ from sightline.report.tables.pruning import (
     write_pruning_table,
 )
 from sightline.report.tables.pruning_layout import pruning_table_markdown, render_pruning_table
-from sightline.run.atomic import replacing, write_text
+from sightline.run.atomic import write_text
+from sightline.run.csv_table import read_table, write_table
 from sightline.run.paths import ONE_FRAME
 from sightline.tokens.spec import TokenReduction
 from sightline.tokens.tracing import kept_share
@@ -189,7 +190,7 @@ class PrunedCheckpoints(Analysis):
         path = context.run.table("targets")
         context.ranks.together(lambda: write_trials(trials, path), only_first=True)
         if context.ranks.rank == 0:
-            log_to_wandb(context.loggers, {"pruning/targets": pd.read_csv(path)})
+            log_results(context.loggers, {"pruning/targets": read_table(path)})
         if not trials[-1].meets:
             return [], unmet(trials, targets)
         return [choice for choice in choices if choice.plan == trials[-1].plan], None
@@ -274,8 +275,7 @@ class PrunedCheckpoints(Analysis):
             "subject": accuracy_by(outcomes, models, "group"),
         }
         for key, table in found.items():
-            with replacing(context.run.table(f"pruning_by_{key}")) as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g")
+            write_table(table, context.run.table(f"pruning_by_{key}"), float_format="%.6g")
         return {f"pruning/by_{key}": table for key, table in found.items()}
 
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
@@ -284,14 +284,14 @@ class PrunedCheckpoints(Analysis):
         write_pruning_table(rows, path)
         frame = read_pruning_table(path)
         write_text(path.with_suffix(".md"), pruning_table_markdown(frame) + "\n")
-        log_to_wandb(context.loggers, self._by_class_and_subject(context, frame))
+        log_results(context.loggers, self._by_class_and_subject(context, frame))
         labels = [clip.label for clip in context.data.clips("test")]
         majority = 100 * max(labels.count(label) for label in set(labels)) / len(labels)
         figures = {"accuracy_against_cost": accuracy_against_cost(frame, majority=majority)}
         if has_depths(frame):
             figures["accuracy_against_depth"] = accuracy_against_depth(frame, majority=majority)
         drawn = [save_figure(figure, context.run.figures, name)[0] for name, figure in figures.items()]
-        log_to_wandb(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
+        log_results(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))
         console.print(render_pruning_table(frame))
         for what, where in (

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, predict_clips
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
 from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import count_cost
@@ -18,7 +18,7 @@ from sightline.export.evaluation import accuracy
 from sightline.export.reading import ExportedModel, exported_plan, load_exported, read_description
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.statistics.binomial import accuracy_interval
 
 
@@ -87,9 +87,8 @@ class RecoveredModel(Analysis):
 
     def _report(self, context: Context, table: pd.DataFrame, folder: Path) -> None:
         path = context.run.table("recovery")
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-        log_to_wandb(context.loggers, {"recovery": table})
+        write_table(table, path, float_format="%.6g")
+        log_results(context.loggers, {"recovery": table})
         shown = Table("model", "top-1 % (95 %)", "parameters", "multiply-adds", title="Recovery")
         for row in table.to_dict("records"):
             top1 = f"{row['top1']:.1f} ({row['top1_low']:.1f}-{row['top1_high']:.1f})"

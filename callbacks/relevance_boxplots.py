@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import pandas as pd
 
 from callbacks.analysis import Analysis, Context
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from sightline.relevance.heads import default_ends
 from sightline.relevance.table import KINDS, read_manifest, read_scores
 from sightline.relevance.unit_tables import interval_note
@@ -59,7 +59,7 @@ class RelevanceBoxplots(Analysis):
                 name = f"relevance_{context.split}_{kind}_{score}"
                 paths = save_figure(static[kind](table, score), context.run.figures, name)
                 print(f"Drew {', '.join(map(str, paths))}")
-                log_to_wandb(context.loggers, {f"{name}/figure": interactive[kind](table, score)})
+                log_results(context.loggers, {f"{name}/figure": interactive[kind](table, score)})
             self._summarise(context, kind, table)
 
     def _summarise(self, context: Context, kind: str, table: pd.DataFrame) -> None:
@@ -69,7 +69,7 @@ class RelevanceBoxplots(Analysis):
         race = entry.get("race")
         tables = relevance_tables(table, self.scores, entry["class_names"], removable, race, entry["noise_floor"])
         paths = write_relevance_tables(tables, context.run.tables, context.split, kind)
-        log_to_wandb(
+        log_results(
             context.loggers, {f"relevance_{context.split}_{kind}/{name}": frame for name, frame in tables.items()}
         )
         print(f"Wrote {', '.join(map(str, paths))}. {interval_note(table['group'].nunique(), race)}")
@@ -88,5 +88,5 @@ class RelevanceBoxplots(Analysis):
             return
         # One row per sample is more than anyone reads in W&B; it is on disk.
         shown = {name: frame for name, frame in tables.items() if name != "extreme_by_sample"}
-        log_to_wandb(context.loggers, {f"heads_{context.split}/{name}": frame for name, frame in shown.items()})
+        log_results(context.loggers, {f"heads_{context.split}/{name}": frame for name, frame in shown.items()})
         print(f"Chose heads: {', '.join(map(str, paths))}")

@@ -11,13 +11,13 @@ import pandas as pd
 from rich.console import Console
 
 from callbacks.analysis import check_split, settle_kernels_of
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.report.figures.confusion import confusion_figure
 from sightline.report.figures.saving import save_figure
 from sightline.report.tables.split import clips_per_class, render_split_table
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.run.paths import RunFolder
 
 
@@ -55,9 +55,9 @@ class RunRecords(L.Callback):
             run = RunFolder(Path(trainer.default_root_dir))
             table = data.split_table()
             counts = clips_per_class(table, data.class_names)
-            _write_csv(table, run.splits)
-            _write_csv(counts, run.table("split"))
-            log_to_wandb(trainer.loggers, {"split": counts})
+            write_table(table, run.splits)
+            write_table(counts, run.table("split"))
+            log_results(trainer.loggers, {"split": counts})
             Console().print(render_split_table(table, data.class_names))
             print(f"Splits: every clip in {run.splits}, counts in {run.table('split')}")
 
@@ -72,7 +72,12 @@ class RunRecords(L.Callback):
                 f"{len(backbone.units('heads'))} heads; {backbone.record.source}"
             )
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            _log_epoch(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _log_epoch(trainer, pl_module)
         if not trainer.is_global_zero:
             return
         wanted = {
@@ -94,14 +99,14 @@ class RunRecords(L.Callback):
         results = pd.DataFrame(
             [(name, float(value)) for name, value in trainer.callback_metrics.items()], columns=["metric", "value"]
         )
-        _write_csv(results, run.table(f"test{suffix}"))
+        write_table(results, run.table(f"test{suffix}"))
         names = pl_module.backbone.record.class_names or tuple(map(str, range(len(pl_module.confusion))))
         counts = pl_module.confusion.cpu().numpy()
         rows = pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=list(names))
-        _write_csv(rows, run.table(f"confusion{suffix}"), index=True)
+        write_table(rows, run.table(f"confusion{suffix}"), index=True)
         figure = confusion_figure(counts, list(names))
         save_figure(figure, run.figures, f"confusion{suffix}")
-        log_to_wandb(trainer.loggers, {f"confusion{suffix}": figure, f"test{suffix}": results})
+        log_results(trainer.loggers, {f"confusion{suffix}": figure, f"test{suffix}": results})
         print(f"Results: {run.table(f'test{suffix}')}")
 
     def on_predict_batch_end(
@@ -120,11 +125,11 @@ class RunRecords(L.Callback):
             return
         suffix = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = RunFolder(Path(trainer.default_root_dir)).table(f"predict{suffix}")
-        _write_csv(pd.concat(self._predictions), path)
+        write_table(pd.concat(self._predictions), path)
         print(f"Predictions: {path}")
         self._predictions = []
 
 
-def _write_csv(table: pd.DataFrame, path: Path, index: bool = False) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=index)
+def _log_epoch(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Tell all loggers the epoch's number; by itself Lightning would count from 0, unlike every message and table."""
+    module.log("epoch", float(trainer.current_epoch + 1), sync_dist=True)

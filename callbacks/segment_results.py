@@ -15,7 +15,7 @@ from callbacks.run_records import suffix_of_test
 from datamodules.clip_data_module import ClipDataModule
 from sightline.export.evaluation import accuracy
 from sightline.export.segments import merge_chunks
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.run.paths import RunFolder
 from sightline.video.clips import Clip
 
@@ -59,8 +59,7 @@ class SegmentResults(L.Callback):
         names = np.asarray(trainer.datamodule.class_names)  # type: ignore[attr-defined]
         table = self._segments.assign(**{key: names[self._segments[key]] for key in ("label", "predicted")})
         path = RunFolder(Path(trainer.default_root_dir)).table(f"test_segments{suffix_of_test(trainer)}")
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False)
+        write_table(table, path)
         print(f"Segments: {path}")
 
     def _clips(self, trainer: L.Trainer) -> list[Clip]:

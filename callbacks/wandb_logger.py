@@ -37,7 +37,7 @@ class CarefulWandbLogger(WandbLogger):
     """A WandbLogger whose failures are reported once and never stop a run.
 
     Attributes:
-        upload_media: Whether frames of clips may be logged, see `log_to_wandb`.
+        upload_media: Whether frames of clips may be logged, see `log_results`.
     """
 
     _failed = False
@@ -63,6 +63,12 @@ class CarefulWandbLogger(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self._carefully(lambda: super(CarefulWandbLogger, self).finalize(status))
+
+    @rank_zero_only
+    def abandon(self) -> None:
+        """Stop writing, because the run's folder is about to be deleted."""
+        self._carefully(lambda: self.experiment.finish(exit_code=1))
+        self._failed = True
 
 
 def wandb_logger(options: WandbOptions, folder: Path) -> CarefulWandbLogger | None:
@@ -91,9 +97,19 @@ def wandb_logger(options: WandbOptions, folder: Path) -> CarefulWandbLogger | No
             log.warning("W&B could not start %s (%s).", "offline" if offline else "online", error)
             continue
         logger.upload_media = options.upload_media
+        _say_where(logger, folder, offline)
         return logger
     log.warning("The run continues without W&B. All results are in %s.", folder)
     return None
+
+
+@rank_zero_only
+def _say_where(logger: CarefulWandbLogger, folder: Path, offline: bool) -> None:
+    """Say in one line what W&B itself says in several."""
+    if offline:
+        log.info("W&B: offline, in %s; `wandb sync %s/wandb/*run-*` uploads it.", folder, folder)
+    else:
+        log.info("W&B: %s", getattr(logger.experiment, "url", None) or f"online, project {logger.name}")
 
 
 def _wants_online(options: WandbOptions) -> bool:

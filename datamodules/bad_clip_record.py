@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import read_lines, write_lines, write_rows
 
 COLUMNS = ("split", "sample_id", "reason")
 Rows = dict[tuple[str, str], str]
@@ -37,7 +36,7 @@ class BadClipRecord:
         text = io.StringIO()
         # A line each: other processes may read while this is written, and take whole lines only.
         lines = [(split, name, " ".join(reason.split())) for name, reason in reasons.items()]
-        csv.writer(text, lineterminator="\n").writerows(lines)
+        write_lines(text, lines)
         with (self._parts / f"{self.rank}.csv").open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text.getvalue())
         self._join()
@@ -55,7 +54,7 @@ class BadClipRecord:
         rows: Rows = {}
         for part in sorted(self._parts.glob("*.csv")):
             whole, _, _ = part.read_text(encoding="utf-8").rpartition("\n")
-            for split, name, reason in csv.reader(io.StringIO(whole)):
+            for split, name, reason in read_lines(io.StringIO(whole)):
                 rows.setdefault((split, name), reason)
         return rows
 
@@ -66,6 +65,5 @@ class BadClipRecord:
         """
         written: Rows | None = None
         while (rows := self._rows()) != written:
-            with replacing(self.path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([COLUMNS, *((*key, reason) for key, reason in rows.items())])
+            write_rows(self.path, COLUMNS, [(*key, reason) for key, reason in rows.items()])
             written = rows

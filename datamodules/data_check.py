@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from datamodules.clip_check import KINDS, Contents, Finding, examine, findings
 from datamodules.clip_data_module import ClipDataModule
 from datamodules.dataset import SPLITS
 from datamodules.isolated_workers import Lost, run_isolated
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_rows
 from sightline.video.clips import Clip
 
 COLUMNS = ("kind", "split", "sample_id", "path", "reason", "other_split", "other_sample_id", "other_path")
@@ -98,17 +97,12 @@ def _examine_all(clips: Sequence[Clip], workers: int, seconds_per_clip: float) -
 
 def write_findings(found: Sequence[Finding], path: Path) -> None:
     """Write one row per finding; the file appears only when it is whole."""
-    # backslashreplace: a folder's name need not be UTF-8.
-    with (
-        replacing(path) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for finding in found:
-            clip, other = finding.clip, finding.other
-            its = (other.split, other.sample_id, other.path) if other is not None else ("", "", "")
-            writer.writerow((finding.kind, clip.split, clip.sample_id, clip.path, finding.reason, *its))
+    rows = []
+    for finding in found:
+        clip, other = finding.clip, finding.other
+        its = (other.split, other.sample_id, str(other.path)) if other is not None else ("", "", "")
+        rows.append((finding.kind, clip.split, clip.sample_id, str(clip.path), finding.reason, *its))
+    write_rows(path, COLUMNS, rows)
 
 
 def _print_summary(found: Sequence[Finding], num_clips: int, path: Path) -> None:

@@ -76,13 +76,13 @@ class RecoveringClassifier(VideoClassifier):
         self.teacher_weight = teacher_weight
         # In a tuple, which hides it from PyTorch: a teacher is neither trained nor saved.
         self._teachers: tuple[Backbone, ...] = ()
-        self._check_classes(description["classes"])
+        self._check_classes(description["classes"], description["num_classes"])
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
+    def _load_start(self, stage: str, resumes: bool) -> None:
+        super()._load_start(stage, resumes)
         if stage != "fit":
             return
-        if self.weights is None and self.trainer.ckpt_path is None:
+        if self.weights is None and not resumes:
             student = load_exported(self.student).backbone
             self.backbone.load_state_dict(student.state_dict())
             self.backbone.set_record(student.record)

@@ -22,7 +22,14 @@ from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
 from sightline.backbones.registry import DEFAULT_BACKBONE
 from sightline.checkpoints.loading import load_weights
-from sightline.checkpoints.trained import STRUCTURE, build_structure, built_as, check_and_record, structure_of
+from sightline.checkpoints.structure import STRUCTURE, structure_of
+from sightline.checkpoints.trained import (
+    build_structure,
+    built_as,
+    check_and_record,
+    check_state_dict,
+    plain_state_dict,
+)
 from sightline.tokens.spec import TokenReduction
 from sightline.types import ClipBatch
 
@@ -80,6 +87,7 @@ class VideoClassifier(L.LightningModule):
         self.reducer: Reducer | None
         self.confusion: Tensor
         self.weights = weights
+        self._begun = False
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -111,8 +119,23 @@ class VideoClassifier(L.LightningModule):
     # Weights and checkpoints ----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        # A run that resumes has its weights in its own checkpoint; the file it began from may be gone.
-        resumes = self._trainer is not None and self.trainer.ckpt_path is not None
+        self.begin(stage, self._trainer is not None and self.trainer.ckpt_path is not None)
+
+    def begin(self, stage: str, resumes: bool) -> None:
+        """Load the weights to start from, once; the command line does so before it makes a run's folder.
+
+        Args:
+            stage: What is to be done, e.g. ``fit``.
+            resumes: Whether the weights come from a checkpoint of the run; the file that it began from may be gone.
+
+        Raises:
+            CheckpointError: If the weights cannot be used.
+        """
+        if not self._begun:
+            self._load_start(stage, resumes)
+        self._begun = True
+
+    def _load_start(self, stage: str, resumes: bool) -> None:
         if self.weights is not None and not resumes:
             load_weights(self.backbone, self.weights, self.hparams["backbone"])
 
@@ -124,7 +147,10 @@ class VideoClassifier(L.LightningModule):
         """Take over structure and normalisation from the checkpoint, so that a pruned one loads anywhere."""
         stored = structure_of(checkpoint)
         own = {key: self.hparams.get(key) for key in STRUCTURE}
-        self._check_classes(stored["class_names"])
+        self._check_classes(stored["class_names"], stored["num_classes"])
+        if "state_dict" in checkpoint:
+            path = (self._trainer and self.trainer.ckpt_path) or "The checkpoint"
+            check_state_dict(stored, plain_state_dict(checkpoint, path), path)
         changed = [key for key in STRUCTURE if (stored[key] or None) != (own[key] or None)]
         if changed:
             told = ", ".join(f"{key}={stored[key]}" for key in changed if key != "class_names")
@@ -136,8 +162,13 @@ class VideoClassifier(L.LightningModule):
             for place, state in enumerate(checkpoint.get("optimizer_states", ())):
                 checkpoint["optimizer_states"][place] = regrouped(state, self.backbone)
 
-    def _check_classes(self, stored: list[str] | None) -> None:
+    def _check_classes(self, stored: list[str] | None, count: int) -> None:
         own = self.hparams.get("class_names")
+        if own and count != len(own):
+            raise ValueError(
+                f"The checkpoint tells {count} classes apart, but the data has {len(own)}. Use the data (or its list "
+                "of classes) that it was trained on."
+            )
         if stored and own and list(stored) != list(own):
             differ = sorted(set(stored) ^ set(own)) or ["the same names in another order"]
             raise ValueError(

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
+from callbacks.analysis import Analysis
 from callbacks.conclusion import conclude
+from callbacks.curves_logger import CurvesLogger
+from callbacks.progress_bar import EpochBar
+from callbacks.quiet import be_quiet
 from callbacks.run_trainer import RunTrainer
-from callbacks.wandb_logger import WandbOptions, wandb_logger
+from callbacks.wandb_logger import CarefulWandbLogger, WandbOptions, wandb_logger
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
-from lightning_modules.checkpoint_io import SafeCheckpointIO
+from lightning_modules.checkpoint_io import SafeCheckpointIO, check_resumable
 from sightline.checkpoints.trained import trained_checkpoint
 from sightline.commands.options import usage_name
 from sightline.commands.registry import COMMANDS
 from sightline.run.atomic import write_text
 from sightline.run.folder import (
     VARIABLE,
+    Claim,
     claim_run_folder,
     default_run_folder,
     expand_run,
+    holds_results,
     is_run_folder,
-    keep_curves,
     launched_rank,
 )
 from sightline.run.paths import RunFolder
 from sightline.run.provenance import record_command
+from sightline.run.unfinished import clean_tree
 
 # Arguments of the trainer's methods that are not options: the command line builds them, or they have another use.
 _BUILT = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only"}
@@ -45,6 +53,7 @@ def run(name: str, arguments: list[str]) -> None:
     given_folder = os.environ.get(VARIABLE)
     # The command line prints all messages already; Lightning's own handler would print its own a second time.
     logging.getLogger("lightning").handlers.clear()
+    be_quiet()
     try:
         RunCLI(name, arguments).execute()
     finally:
@@ -68,6 +77,8 @@ class RunCLI(LightningCLI):
         """
         self.command = command
         self.given = arguments
+        self.claim: Claim | None = None
+        self.resumed_epochs = 0
         super().__init__(
             VideoClassifier,
             ClipDataModule,
@@ -116,7 +127,6 @@ class RunCLI(LightningCLI):
             # Resuming a run goes on in its folder, where its best weights so far are.
             if origin is not None and is_run_folder(origin) and config.run in (None, str(origin)):
                 self.folder = origin
-                keep_curves(RunFolder(origin))
             return
         if config.run is not None:
             self.folder = Path(config.run)
@@ -131,31 +141,70 @@ class RunCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Give the trainer the run's folder, its loggers and safe reading of checkpoints."""
-        # Only now: a wrong configuration has failed by here and leaves no folder behind.
         config = self.config
         quick = bool(config.trainer.fast_dev_run)
+        self._check_start()
+        # Only now: what is wrong with data, weights or options has been said by here, and leaves no folder behind.
         if quick:
             # A quick check (fast_dev_run) writes a checkpoint all the same; no run loses its own to that.
             self.folder = Path(tempfile.mkdtemp(prefix="sightline-quick-"))
+            atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         elif self.folder is None:
-            self.folder = claim_run_folder(self.wanted, bool(config.replace_run))
-            self._save_config(self.folder)
+            self.claim = claim_run_folder(self.wanted, bool(config.replace_run))
+            self.folder = self.claim.path
+        try:
+            return self._make_trainer(self.folder, quick, kwargs)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _check_start(self) -> None:
+        """Raise ValueError where what was asked for cannot begin."""
+        checkpoint, resumes = self.config.ckpt_path, self.config.ckpt_path is not None
+        if resumes and (self.command == "fit" or self.folder is None):
+            content = SafeCheckpointIO().load_checkpoint(checkpoint)
+            if self.command == "fit":
+                check_resumable(content, checkpoint)
+                self.resumed_epochs = int(content["epoch"]) + 1
+            self.model.on_load_checkpoint(content)
+        self.model.begin(self.command, resumes)
+        if self.command == "fit":
+            for callback in self._callbacks():
+                if isinstance(callback, Analysis):
+                    callback.check(self.model)
+
+    def _callbacks(self) -> list[L.Callback]:
+        given = self.config_init["trainer"].get("callbacks") or []
+        return list(given) if isinstance(given, list) else [given]
+
+    def _make_trainer(self, folder: Path, quick: bool, kwargs: dict[str, Any]) -> L.Trainer:
+        config, init = self.config, self.config_init["trainer"]
         if not quick and launched_rank(os.environ) == 0:
-            record_command(self.folder, [self.command, *self.given])
-        init = self.config_init["trainer"]
-        kwargs["default_root_dir"] = str(self.folder)
-        if init.get("logger") is None and not quick:
-            # A CSVLogger begins its file anew, so only a fit has one: later commands keep the curves.
-            tables = str(RunFolder(self.folder).tables)
-            curves = CSVLogger(tables, name="", version="") if self.command == "fit" else None
-            chosen = (curves, wandb_logger(config.wandb, self.folder))
-            kwargs["logger"] = [logger for logger in chosen if logger is not None] or False
+            folder.mkdir(parents=True, exist_ok=True)
+            clean_tree(folder)
+            if self.claim is not None:
+                self._save_config(folder)
+            record_command(folder, [self.command, *self.given])
+        kwargs["default_root_dir"] = str(folder)
+        if init.get("logger") is None:
+            wandb = None if quick else wandb_logger(config.wandb, folder)
+            kwargs["logger"] = [] if wandb is None else [wandb]
+        callbacks = self._callbacks()
         if init.get("enable_progress_bar") is None:
             # A bar that cannot be redrawn fills a log; there a line per epoch says enough.
             kwargs["enable_progress_bar"] = sys.stderr.isatty()
+        if kwargs.get("enable_progress_bar", init.get("enable_progress_bar")) and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            init["callbacks"] = [*callbacks, EpochBar()]
         plugins = init.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.command == "fit" and not quick:
+            # Whatever loggers were asked for, and also where none was.
+            curves = CurvesLogger(RunFolder(folder).curves, self.resumed_epochs)
+            trainer.loggers = [*trainer.loggers, curves]
+        return trainer
 
     def _save_config(self, folder: Path) -> None:
         """Write config.yaml, from which every later command on this run starts."""
@@ -173,7 +222,22 @@ class RunCLI(LightningCLI):
     def execute(self) -> None:
         """Run the command."""
         options = {name: self.config_init[name] for name in self.options}
-        getattr(self.trainer, self.command)(model=self.model, datamodule=self.datamodule, **options)
+        try:
+            getattr(self.trainer, self.command)(model=self.model, datamodule=self.datamodule, **options)
+        except BaseException:
+            self._give_back()
+            raise
+        if self.claim is not None:
+            self.claim.keep()
         if self.trainer.is_global_zero and not self.config.trainer.fast_dev_run:
             assert self.folder is not None
             conclude(self.command, self.folder, self.trainer.callbacks)  # type: ignore[attr-defined]
+
+    def _give_back(self) -> None:
+        """After a failure, delete the folder of a new run in which nothing is yet."""
+        if self.claim is None:
+            return
+        for logger in getattr(getattr(self, "trainer", None), "loggers", ()):
+            if isinstance(logger, CarefulWandbLogger) and not holds_results(self.claim.path):
+                logger.abandon()
+        self.claim.give_back()

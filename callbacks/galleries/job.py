@@ -17,10 +17,10 @@ from callbacks.analysis import Context
 from callbacks.clip_truths import ClipTruths
 from callbacks.galleries.clips import file_stems
 from callbacks.galleries.files import update_captions
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from sightline.explain.drawing.blurring import blur_boxes
 from sightline.report.figures.attention import Frames
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.run.parts import PartStore, in_order
 from sightline.run.sharing import BatchResult, share_result
 from sightline.types import ClipBatch
@@ -143,8 +143,7 @@ class GalleryJob:
             return
         table = pd.DataFrame([row for entry in made for row in entry["rows"]])
         path = self._context.run.table(self._table)
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
+        write_table(table, path, float_format="%.6g")
         self._log(table, captions)
         say(table, path)
 
@@ -173,8 +172,8 @@ class GalleryJob:
         return blur_boxes(frames, boxes) if boxes else None
 
     def _log(self, rows: pd.DataFrame, captions: dict[str, str]) -> None:
-        log_to_wandb(self._context.loggers, {self._table: rows})
+        log_results(self._context.loggers, {self._table: rows})
         for file in captions:
             path = self.folder / file
             kind = next(ending for ending in self._endings if file.endswith(ending))[1:].replace(".", "_")
-            log_to_wandb(self._context.loggers, {f"{self._table}/{kind}": path})
+            log_results(self._context.loggers, {f"{self._table}/{kind}": path})

@@ -16,6 +16,8 @@ from sightline.backbones.families.mvit_config import MViTConfig
 from sightline.backbones.families.timesformer import TimeSformer, TimeSformerConfig
 from sightline.backbones.families.video_swin import VideoSwin, VideoSwinConfig
 from sightline.backbones.families.vit import ViT, ViTConfig
+from sightline.backbones.limits import check_limits
+from sightline.backbones.near_names import near_names
 from sightline.backbones.parts.linear import take_over_linears
 from sightline.types import ModelRecord, Unit
 
@@ -87,15 +89,42 @@ def build_backbone(
     Raises:
         ValueError: If the name, an option or its value is unknown, or a layer or head cannot be removed.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"Unknown backbone {name!r}; registered are {', '.join(VARIANTS)}.")
-    variant = VARIANTS[name]
-    config = override(variant.config, options or {}, name)
-    backbone = variant.family(dataclasses.replace(config, num_classes=num_classes), variant.record)
+    variant = find_variant(name)
+    config = dataclasses.replace(override(variant.config, options or {}, name), num_classes=num_classes)
+    check_limits(config, name)
+    try:
+        backbone = variant.family(config, variant.record)
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        raise ValueError(f"{name} with these options does not fit into memory: {config}.") from error
     take_over_linears(backbone)
     if removed_layers:
         backbone = backbone.without(removed_layers)
     return backbone.without_heads(removed_heads) if removed_heads else backbone
+
+
+def find_variant(name: str) -> Variant:
+    """Return a registered variant.
+
+    Raises:
+        ValueError: If there is none of this name; the message names those that may be meant.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    near = near_names(name, VARIANTS, {key: _torchvision_name(entry) for key, entry in VARIANTS.items()})
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    if "/" in str(name):
+        hint += (
+            " This looks like the name of a model on a hub: name the backbone here, download the model, and pass its "
+            "folder as the weights (--model.weights)."
+        )
+    raise ValueError(f"Unknown backbone {name!r}.{hint} Registered are {', '.join(VARIANTS)}.")
+
+
+def _torchvision_name(variant: Variant) -> str:
+    """Return what torchvision calls the architecture, e.g. ``MViT_V2_S_Weights`` -> ``mvit_v2_s``."""
+    return "" if variant.torchvision is None else type(variant.torchvision).__name__.removesuffix("_Weights").lower()
 
 
 def override(config: Any, options: Mapping[str, Any], name: str) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sightline.checkpoints.files import CheckpointError, Content
 from sightline.checkpoints.forms import FOREIGN, FORMS, Form, Renames, Tensors
 from sightline.checkpoints.pretraining import NOTHING, PretrainingInfo, stated_pretraining
+from sightline.checkpoints.structure import removed_units
 from sightline.types import Unit
 
 KNOWN = f"Known forms are: {', '.join(form.name for form in FORMS)}, and what Sightline itself writes."
@@ -81,11 +82,8 @@ def _own(content: Content, stated: PretrainingInfo) -> Source | None:
         return None
     form = _form_of(tensors)  # some form has our names, whatever the family
     try:
-        layers = tuple(int(layer) for layer in structure.get("removed_layers") or ())
-        heads = tuple(
-            Unit(int(layer), str(site), int(head)) for layer, site, head in structure.get("removed_heads") or ()
-        )
-    except (TypeError, ValueError) as error:
+        layers, heads = removed_units(structure.get("removed_layers") or (), structure.get("removed_heads") or ())
+    except CheckpointError as error:
         raise CheckpointError(
             f"{content.path} does not say correctly what was cut out of its model ({error})."
         ) from error

@@ -14,21 +14,9 @@ from torch import Tensor
 from sightline.backbones import Backbone, build_backbone
 from sightline.checkpoints.files import CheckpointError, read_checkpoint, state_dict_of
 from sightline.checkpoints.finite import check_finite
+from sightline.checkpoints.structure import misfit_of, removed_units, structure_of
 from sightline.run.paths import RunFolder
-from sightline.types import ModelRecord, Unit
-
-# What a checkpoint must say of the model's structure for it to be built again.
-STRUCTURE = (
-    "backbone",
-    "frames",
-    "size",
-    "options",
-    "num_classes",
-    "class_names",
-    "removed_layers",
-    "removed_heads",
-    "tokens",
-)
+from sightline.types import ModelRecord
 
 
 def trained_checkpoint(run: RunFolder) -> Path:
@@ -69,44 +57,41 @@ def model_of(content: Mapping[str, Any], path: str | Path) -> Backbone:
     See `load_trained`.
     """
     structure = structure_of(content)
+    tensors = plain_state_dict(content, path)
+    check_state_dict(structure, tensors, path)
     with torch.random.fork_rng(devices=[]):  # random initialisation must not change what the caller draws next
         backbone = build_structure(structure)
     check_and_record(backbone, content, structure)
-    tensors = plain_state_dict(content, path)
-    misfit = describe_misfit(backbone.state_dict(), tensors)
-    if misfit:
-        raise CheckpointError(f"{path} does not fit the {structure['backbone']} that it says it holds: {misfit}.")
     check_finite(tensors, path)
     backbone.load_state_dict(tensors)
     return backbone.float().eval().requires_grad_(False)
 
 
-def structure_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint's content says of the model's structure: every key of `STRUCTURE`.
+def check_state_dict(structure: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Check that a state dict is that of the model with this structure, before memory is given to one.
 
     Raises:
-        CheckpointError: If it does not say which backbone it holds.
+        CheckpointError: If it is not, or there is no such model.
     """
-    stored = content.get("hyper_parameters")
-    if not isinstance(stored, Mapping) or stored.get("backbone") is None:
-        raise CheckpointError(
-            "The checkpoint does not say which backbone it holds, so it was not saved by a run. To start from other "
-            "weights, pass them as --model.weights and not as --ckpt_path."
-        )
-    return {key: stored.get(key) for key in STRUCTURE}
+    try:
+        misfit = misfit_of(lambda: build_structure(structure), tensors)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{path} says that it holds a model that cannot be: {error}") from error
+    if misfit:
+        raise CheckpointError(f"{path} does not fit the {structure['backbone']} that it says it holds: {misfit}.")
 
 
 def build_structure(structure: Mapping[str, Any]) -> Backbone:
     """Build a backbone with random weights from the values of `STRUCTURE`; class names become part of its record."""
-    heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in structure["removed_heads"] or ())
+    layers, heads = removed_units(structure["removed_layers"] or (), structure["removed_heads"] or ())
     backbone = build_backbone(
         structure["backbone"],
         structure["num_classes"],
         backbone_options(structure),
-        tuple(structure["removed_layers"] or ()),
+        layers,
         heads,
     )
-    names = tuple(structure["class_names"] or ())
+    names = tuple(map(str, structure["class_names"] or ()))
     backbone.set_record(dataclasses.replace(backbone.record, class_names=names))
     return backbone
 
@@ -125,7 +110,11 @@ def check_and_record(backbone: Backbone, content: Mapping[str, Any], structure: 
         )
     record = content.get("record")
     if record is not None:
-        backbone.set_record(ModelRecord.from_plain(record, structure["class_names"] or ()))
+        try:
+            told = ModelRecord.from_plain(record, structure["class_names"] or ())
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"The checkpoint's record of its normalisation is damaged ({error!r}).") from error
+        backbone.set_record(told)
 
 
 def built_as(backbone: Backbone, tokens: Mapping[str, Any] | None) -> str:
@@ -151,25 +140,3 @@ def plain_state_dict(content: Mapping[str, Any], path: str | Path) -> dict[str, 
     tensors = state_dict_of(content, path)
     ours = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
     return ours or dict(tensors)
-
-
-def describe_misfit(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> str:
-    """Say in one line how a state dict differs from the one expected in names and shapes; empty where it fits."""
-    shapes = [
-        f"{name} is {tuple(came[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in expected
-        if name in came and came[name].shape != expected[name].shape
-    ]
-    parts = [
-        _few("missing", [name for name in expected if name not in came]),
-        _few("not expected", [name for name in came if name not in expected]),
-        _few("of another shape", shapes),
-    ]
-    return "; ".join(part for part in parts if part)
-
-
-def _few(what: str, names: list[str], most: int = 3) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} {what} ({', '.join(names[:most])}{more})"

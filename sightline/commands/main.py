@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from sightline.commands.messages import message_of
 from sightline.commands.registry import COMMANDS, load_function
 
 # Threads that spin while they wait for each other slow everything down many times where other programs use the cores as
@@ -55,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = COMMANDS[name]
     try:
         code = load_function(command.function, name)(name, given[1:])
-    except (ValueError, FileNotFoundError) as error:
-        if os.environ.get("SIGHTLINE_TRACEBACK"):
+    except (ValueError, OSError, RuntimeError) as error:
+        told = message_of(error)
+        if told is None or os.environ.get("SIGHTLINE_TRACEBACK"):
             raise
-        message = f"error: {error}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)"
+        message = f"error: {told}\n(SIGHTLINE_TRACEBACK=1 shows where it was raised.)"
         if command.error_code == 1:
             sys.exit(message)
         print(message, file=sys.stderr)

@@ -13,7 +13,7 @@ import torch
 
 from sightline.backbones import Backbone, Reducer
 from sightline.backbones.fingerprint import weights_sha256
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.run.parts import PartStore, in_order
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import Batches, BatchResult, share_result
@@ -115,8 +115,7 @@ def predict_split(
 
     def write(rows: Iterable[pa.Table]) -> pd.DataFrame:
         frame = in_order(rows, SCHEMA, sample_ids)
-        with replacing(path) as temporary:
-            frame.to_csv(temporary, index=False)
+        write_table(frame, path)
         return frame
 
     def work(batch: ClipBatch) -> BatchResult:

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, Reducer, build_backbone
 from sightline.checkpoints.finite import check_finite
-from sightline.checkpoints.trained import describe_misfit
+from sightline.checkpoints.structure import misfit_of, removed_units
 from sightline.export.json_values import plain_config
 from sightline.pruning.plan import FORMATS, PruningPlan
 from sightline.run.paths import DESCRIPTION
 from sightline.tokens.spec import TokenReduction
-from sightline.types import ModelRecord, Unit
+from sightline.types import ModelRecord
 
 FORMAT_VERSION = 1
 # Of a model that runs with a token reduction or in another number format: a reader that knows only version 1 would pass
@@ -65,10 +65,7 @@ def load_exported(folder: str | Path) -> ExportedModel:
     check_runnable(number_format(description))
     tokens = token_reduction(description)
     tensors = _read_weights(folder, description)
-    backbone = _build(folder, description)
-    misfit = describe_misfit(backbone.state_dict(), tensors)
-    if misfit:
-        raise ExportError(f"{folder / WEIGHTS} does not fit the model that {DESCRIPTION} describes: {misfit}.")
+    backbone = _build(folder, description, tensors)
     check_finite(tensors, folder / WEIGHTS)
     backbone.load_state_dict(tensors)
     return ExportedModel(backbone.eval(), None if tokens is None else tokens.build())
@@ -137,7 +134,7 @@ def exported_plan(description: Mapping[str, Any]) -> PruningPlan:
     """
     try:
         told = {key: description["plan"][key] for key in ("method", "score", "mode", "k", "seed")}
-        layers, heads = _removed(description)
+        layers, heads = removed_units(description["removed_layers"], description["removed_heads"])
         tokens, form = token_reduction(description), number_format(description)
         return PruningPlan(**told, removed_layers=layers, removed_heads=heads, tokens=tokens, format=form)
     except (KeyError, TypeError, ValueError) as error:
@@ -174,15 +171,20 @@ def _read_weights(folder: Path, description: Mapping[str, Any]) -> dict[str, Ten
         raise ExportError(f"{path} is not a whole safetensors file ({error}).") from error
 
 
-def _build(folder: Path, description: Mapping[str, Any]) -> Backbone:
-    """Build the described model with random weights."""
+def _build(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Backbone:
+    """Build the described model with random weights, if these tensors are its state dict."""
     path = folder / DESCRIPTION
+
+    def build() -> Backbone:
+        return build_backbone(description["name"], description["num_classes"], description["options"], layers, heads)
+
     try:
-        layers, heads = _removed(description)
+        layers, heads = removed_units(description["removed_layers"], description["removed_heads"])
+        misfit = misfit_of(build, tensors)
+        if misfit:
+            raise ExportError(f"{folder / WEIGHTS} does not fit the model that {DESCRIPTION} describes: {misfit}.")
         with torch.random.fork_rng(devices=[]):  # random initialisation must not change what the caller draws next
-            backbone = build_backbone(
-                description["name"], description["num_classes"], description["options"], layers, heads
-            )
+            backbone = build()
         if plain_config(backbone.config) != description["config"]:
             raise ExportError(
                 f"{path} was exported with another configuration than {description['name']} has in this version of "
@@ -194,14 +196,8 @@ def _build(folder: Path, description: Mapping[str, Any]) -> Backbone:
         raise
     except KeyError as error:
         raise ExportError(f"{path} lacks {error} or has an unknown value for it. Export the model again.") from error
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise ExportError(f"{path} describes no model that can be built: {error}") from error
-
-
-def _removed(description: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[Unit, ...]]:
-    """Return the removed layers and heads."""
-    heads = tuple(Unit(int(layer), str(site), int(head)) for layer, site, head in description["removed_heads"])
-    return tuple(int(layer) for layer in description["removed_layers"]), heads
 
 
 def _record(description: Mapping[str, Any]) -> ModelRecord:

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.backbones.contract.reducer import ReductionPoints
-from sightline.checkpoints.trained import built_as, describe_misfit
+from sightline.checkpoints.structure import describe_misfit
+from sightline.checkpoints.trained import built_as
 from sightline.export.json_values import as_json, plain, plain_config
 from sightline.export.reading import (
     CHECKPOINT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from sightline.export.counting import count_cost
 from sightline.export.latency import measure_latency
 from sightline.pruning.plan import PruningPlan, unpruned_plan
 from sightline.pruning.targets import LIMITS, Targets, Trial, search
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_rows
 from sightline.run.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -61,10 +60,9 @@ def search_depth(
 
 def write_trials(trials: Sequence[Trial], path: Path) -> None:
     """Write what came out as a table (``tables/targets.csv`` of a run), one row per depth that was tried."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets"])
-        for trial in trials:
-            values = [trial.values.get(name) for name in ("max_gmacs", "max_latency_ms", "max_drop")]
-            cells = ["" if value is None else repr(value) for value in values]
-            writer.writerow([trial.plan.plan_id, trial.plan.k, *cells, str(trial.meets).lower()])
+    rows = []
+    for trial in trials:
+        values = [trial.values.get(name) for name in ("max_gmacs", "max_latency_ms", "max_drop")]
+        cells = ["" if value is None else repr(value) for value in values]
+        rows.append([trial.plan.plan_id, trial.plan.k, *cells, str(trial.meets).lower()])
+    write_rows(path, ["plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets"], rows)

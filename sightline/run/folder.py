@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.run.atomic import write_text
 from sightline.run.paths import RunFolder
+from sightline.run.unfinished import is_unfinished, temporary_name
+
+log = logging.getLogger(__name__)
 
 # Tells the processes that a launcher starts from this one which folder was chosen.
 VARIABLE = "SIGHTLINE_RUN_FOLDER"
 _STARTED = time.time()
 
 
-def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
+@dataclass
+class Claim:
+    """A run's folder, and what to do about it once the run has begun, or has failed to.
+
+    Attributes:
+        path: The folder.
+        made: Whether this process made it, for a new run.
+        earlier: Where an earlier run waits that this one replaces.
+        in_use: Keeps that name from being cleaned up.
+    """
+
+    path: Path
+    made: bool = False
+    earlier: Path | None = None
+    in_use: ExitStack = field(default_factory=ExitStack)
+
+    def keep(self) -> None:
+        """Keep the folder; an earlier run that it replaces is deleted only now."""
+        if self.earlier is not None:
+            shutil.rmtree(self.earlier, ignore_errors=True)
+        self.earlier = None
+        self.in_use.close()
+
+    def give_back(self) -> bool:
+        """Delete the folder if this process made it and nothing of value is in it; an earlier run comes back.
+
+        Returns:
+            Whether it was deleted; else it is kept.
+        """
+        if not self.made or not self.path.is_dir() or holds_results(self.path):
+            self.keep()
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.earlier is not None:
+            self.earlier.rename(self.path)
+        self.earlier = None
+        self.in_use.close()
+        return True
+
+
+def claim_run_folder(wanted: str | Path, replace: bool = False) -> Claim:
     """Choose the folder of a new run and create it; the processes of one launch get the same one.
 
     Args:
-        wanted: The folder asked for. Where it holds something, ``-2``, ``-3``, ... is appended.
-        replace: Delete an earlier run there instead.
+        wanted: The folder asked for. Where it holds something, ``-2``, ``-3``, ... is appended, and that is said.
+        replace: Put the new run in the place of an earlier run instead, see `Claim.keep`.
 
     Raises:
         ValueError: If ``replace`` asks for the deletion of a folder that is not a run's.
@@ -29,17 +75,28 @@ def claim_run_folder(wanted: str | Path, replace: bool = False) -> Path:
     """
     environment = os.environ
     if VARIABLE in environment:
-        return Path(environment[VARIABLE])
+        return Claim(Path(environment[VARIABLE]))
     claim = _claim_file(Path(wanted), environment)
     if claim is not None and launched_rank(environment) > 0:
-        return _wait_for(claim)
+        return Claim(_wait_for(claim))
     if claim is not None:
         claim.unlink(missing_ok=True)
-    folder = _new_folder(Path(wanted), replace)
-    environment[VARIABLE] = str(folder)
+    claimed = _replaced(Path(wanted)) if replace else _new_folder(Path(wanted))
+    environment[VARIABLE] = str(claimed.path)
     if claim is not None:
-        write_text(claim, str(folder))
-    return folder
+        write_text(claim, str(claimed.path))
+    return claimed
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a run's folder holds more than what a run writes down before it trains."""
+    run = RunFolder(folder)
+    before = {run.config, run.provenance, run.splits, run.kernels, run.table("split")}
+    for path in folder.rglob("*"):
+        beside = run.wandb in path.parents or is_unfinished(path.name) or is_unfinished(path.parent.name)
+        if path.is_file() and path not in before and not beside:
+            return True
+    return False
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -47,26 +104,40 @@ def is_run_folder(folder: Path) -> bool:
     return RunFolder(folder).config.is_file()
 
 
-def _new_folder(wanted: Path, replace: bool) -> Path:
-    kernels: str | None = None
-    if replace and wanted.exists():
-        if not is_run_folder(wanted) and any(wanted.iterdir()):
-            raise ValueError(
-                f"{wanted} is not a run's folder (it has no config.yaml) and is not deleted. Name another."
-            )
-        # The same command on the same machine gives the same numbers, so which kernels run stays as it was.
-        if (choice := RunFolder(wanted).kernels).is_file():
-            kernels = choice.read_text(encoding="utf-8")
-        shutil.rmtree(wanted)
+def _new_folder(wanted: Path) -> Claim:
+    """Make the folder, or one with a number behind its name where it holds something."""
     number, folder = 1, wanted
     while True:
-        if not folder.exists() or not any(folder.iterdir()):
-            folder.mkdir(parents=True, exist_ok=True)
-            if kernels is not None:
-                write_text(RunFolder(folder).kernels, kernels)
-            return folder
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not folder.is_dir() or any(folder.iterdir()):
+                number += 1
+                folder = wanted.with_name(f"{wanted.name}-{number}")
+                continue
+        if folder != wanted:
+            log.warning(
+                "NOTE: %s is taken, so this run goes to %s. (--replace_run true puts a run in an earlier one's place.)",
+                wanted,
+                folder,
+            )
+        return Claim(folder, made=True)
+
+
+def _replaced(wanted: Path) -> Claim:
+    """Make the folder, after setting an earlier run's aside."""
+    if not wanted.exists():
+        return _new_folder(wanted)
+    if not is_run_folder(wanted) and any(wanted.iterdir()):
+        raise ValueError(f"{wanted} is not a run's folder (it has no config.yaml) and is not deleted. Name another.")
+    in_use = ExitStack()
+    earlier = in_use.enter_context(temporary_name(wanted, "replaced"))
+    wanted.rename(earlier)
+    wanted.mkdir()
+    # The same command on the same machine gives the same numbers, so which kernels run stays as it was.
+    if (choice := RunFolder(earlier).kernels).is_file():
+        shutil.copyfile(choice, RunFolder(wanted).kernels)
+    return Claim(wanted, made=True, earlier=earlier, in_use=in_use)
 
 
 def launched_rank(environment: Mapping[str, str]) -> int:
@@ -103,16 +174,6 @@ def _wait_for(claim: Path, seconds: float = 120) -> Path:
         f"The first process of this launch did not write its run folder to {claim} within {seconds:.0f} s. "
         "Is the folder shared among the nodes?"
     )
-
-
-def keep_curves(run: RunFolder) -> None:
-    """Put the curves of an interrupted fit aside: a logger begins its file anew."""
-    path = run.curves
-    if launched_rank(os.environ) == 0 and path.is_file():
-        number = 1
-        while (aside := run.table(f"{path.stem}-part{number}")).exists():
-            number += 1
-        path.rename(aside)
 
 
 def default_run_folder(data_class: str, backbone: str) -> str:

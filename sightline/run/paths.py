@@ -115,8 +115,13 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """Losses and accuracies of every epoch, as Lightning's CSVLogger calls its file."""
-        return self.table("metrics")
+        """Losses and accuracies, one row per epoch; epochs count from 1."""
+        return self.table("curves")
+
+    @property
+    def wandb(self) -> Path:
+        """The folder of W&B's own files."""
+        return self.path / "wandb"
 
     @property
     def pruning_table(self) -> Path:

@@ -77,6 +77,15 @@ def clean_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def clean_tree(folder: Path) -> None:
+    """Clean a folder and all folders in it, and what was to become the folder itself."""
+    if folder.parent.is_dir():
+        clean_leftovers(folder.parent)
+    for place, folders, _ in os.walk(folder):
+        folders[:] = [name for name in folders if not is_unfinished(name)]
+        clean_leftovers(Path(place))
+
+
 def _is_alive(path: Path, host: str, pid: int) -> bool:
     """Whether the writer of an unfinished file or folder may still be at work."""
     if host != socket.gethostname():

@@ -8,7 +8,7 @@ import wandb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from callbacks.logging_results import log_to_wandb
+from callbacks.logging_results import log_results
 from callbacks.wandb_logger import CarefulWandbLogger, WandbOptions, wandb_logger
 from sightline.report.figures.confusion import confusion_figure
 from sightline.report.figures.contact_sheet import contact_sheet
@@ -28,7 +28,7 @@ def test_without_a_login_it_works_offline_and_keeps_what_is_logged(tmp_path, no_
     logger = wandb_logger(WandbOptions(), tmp_path)
     assert logger is not None
     logger.log_metrics({"x": 1.0}, 0)
-    log_to_wandb([logger], {"table": pd.DataFrame({"a": [1, None]})})
+    log_results([logger], {"table": pd.DataFrame({"a": [1, None]})})
     logger.finalize("success")
     wandb.finish()
     assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
@@ -69,7 +69,7 @@ def test_a_failure_in_the_middle_is_told_once_and_stops_nothing(tmp_path, monkey
     with caplog.at_level(logging.WARNING):
         for step in range(3):
             logger.log_metrics({"x": 1.0}, step)
-        log_to_wandb([logger], {"table": pd.DataFrame({"a": [1]})})
+        log_results([logger], {"table": pd.DataFrame({"a": [1]})})
     assert caplog.text.count("the run continues") == 1
     assert "same results are in the run's folder" in caplog.text
 
@@ -115,7 +115,7 @@ def test_frames_are_uploaded_only_where_that_is_asked_for(tmp_path, monkeypatch,
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(CarefulWandbLogger, "experiment", run)
     logger = wandb_logger(WandbOptions(mode="offline", upload_media=upload), tmp_path)
-    log_to_wandb([logger], results)
+    log_results([logger], results)
     free = {"number", "table", "boxes", "matrix"}
     assert set(run.logged) == (set(results) if upload else free)
     if upload:
@@ -134,8 +134,8 @@ def test_what_runs_log_by_themselves_has_no_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(CarefulWandbLogger, "experiment", run)
     logger = wandb_logger(WandbOptions(mode="offline"), tmp_path)
     figure = confusion_figure(np.eye(3), ["a", "b", "c"])
-    log_to_wandb([logger], {"confusion": figure})
+    log_results([logger], {"confusion": figure})
     assert set(run.logged) == {"confusion"}
     sheet = contact_sheet([np.zeros((2, 8, 8, 3), dtype=np.uint8)], ["clip"], "Clips")
-    log_to_wandb([logger], {"sheet": sheet})
+    log_results([logger], {"sheet": sheet})
     assert set(run.logged) == {"confusion"}

@@ -18,7 +18,7 @@ def test_a_run_leaves_everything_behind(finished_run: Path):
     expected = {
         "config.yaml", "splits.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "relevance/train/heads.parquet",
         "relevance/train/layers.parquet", "relevance/train/manifest.json", "tables/pruning.csv", "tables/pruning.md",
-        "tables/metrics.csv", "tables/split.csv", "tables/relevance_train_layers.csv",
+        "tables/curves.csv", "tables/split.csv", "tables/relevance_train_layers.csv",
         "tables/relevance_train_heads_by_class.csv", "tables/relevance_train_heads_by_group.csv",
         "tables/stability_train_heads.csv", "tables/cut_gaps_train_layers.csv", "provenance.json", "report.html",
         "figures/relevance_train_layers_r.png", "figures/relevance_train_heads_r.svg",
@@ -165,18 +165,20 @@ def test_a_depth_that_cannot_be_cut_is_said_before_the_training(tiny_config, tmp
     tiny_config.write_text(yaml.safe_dump(config))
     told = error_of(capsys, "fit", "--config", str(tiny_config), "--run", str(tmp_path / "r"))
     assert "Cannot remove 5 layers: 4 of 4" in told
-    assert not (tmp_path / "r" / "checkpoints").exists()
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_run_resumes_in_its_folder(tiny_config, tmp_path):
     arguments = ["fit", "--config", str(tiny_config), "--trainer.callbacks", "null"]
     train.main([*arguments, "--run", str(tmp_path / "r"), "--trainer.max_epochs", "1"])
     last = tmp_path / "r" / "checkpoints" / "last.ckpt"
+    curves = tmp_path / "r" / "tables" / "curves.csv"
+    first = pd.read_csv(curves)
     train.main([*arguments, "--ckpt_path", str(last), "--trainer.max_epochs", "2"])
-    assert sorted(path.name for path in (tmp_path / "r" / "tables").glob("metrics*")) == [
-        "metrics-part1.csv",
-        "metrics.csv",
-    ]
+    both = pd.read_csv(curves)
+    assert both["epoch"].tolist() == [1, 2]
+    pd.testing.assert_frame_equal(both[:1][first.columns], first)
+    assert both[["train/loss", "val/top1"]].notna().all(axis=None)
     assert torch.load(last, weights_only=True)["global_step"] == 12  # six batches, twice
     assert not (tmp_path / "r-2").exists()
 

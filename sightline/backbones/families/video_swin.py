@@ -22,6 +22,7 @@ Shapes: B clips, N cells of the grid, D width, W windows, n cells per window, h 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -109,7 +110,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         index = relative_position_index(window)
-        table = torch.empty(int(index.max()) + 1, heads)
+        table = torch.empty(math.prod(2 * w - 1 for w in window), heads)
         self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.register_buffer("relative_position_index", index.clone())
         self._kept_bias: WeightCache[Tensor] = WeightCache()

@@ -6,6 +6,7 @@ Everything here depends on sizes only, never on weights, and is cached.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,8 @@ Size3 = tuple[int, int, int]
 
 # Added to the logits of pairs that a cyclic shift brought together; the value of the released checkpoints' code.
 MASKED = -100.0
+# Of a window; the table of its pairs then has 512 MiB.
+MOST_CELLS = 2**13
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,18 @@ def _shift_mask_values(geometry: WindowGeometry) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def relative_position_index(window: Size3) -> Tensor:
-    """Row of the bias table for every pair of cells of a window, int64 (volume, volume)."""
-    cells = torch.stack(torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")).flatten(1)
+    """Row of the bias table for every pair of cells of a window, int64 (volume, volume), always on the CPU.
+
+    Raises:
+        ValueError: If the window has so many cells that the table alone would fill the memory.
+    """
+    if math.prod(window) > MOST_CELLS:
+        raise ValueError(f"A window of {window} has {math.prod(window)} cells; at most {MOST_CELLS} can be meant.")
+    # What is kept here must have data, also where a model is being built without any (on the device "meta").
+    places = (torch.arange(w, device="cpu") for w in window)
+    cells = torch.stack(torch.meshgrid(*places, indexing="ij")).flatten(1)
     difference = cells[:, :, None] - cells[:, None, :]
-    index = torch.zeros(difference.shape[1:], dtype=torch.long)
+    index = torch.zeros(difference.shape[1:], dtype=torch.long, device="cpu")
     for axis, size in enumerate(window):
         index = index * (2 * size - 1) + difference[axis] + size - 1
     return index

@@ -22,6 +22,7 @@ from sightline.report.figures.saving import save_figure
 from sightline.report.tables.outcomes import accuracy_by
 from sightline.report.tables.pruning import RELEVANCE_SCORES
 from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 
 
 def compare_runs(runs: list[str], out: str) -> None:
@@ -43,8 +44,7 @@ def compare_runs(runs: list[str], out: str) -> None:
         "by_subject": accuracy_by(found.outcomes, found.models, "group"),
     }
     for name, table in tables.items():
-        with replacing(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
+        write_table(table, folder / f"{name}.csv", float_format="%.6g")
     text = comparison_markdown({**tables, "accuracy": accuracy}, list(found.models["run"].unique()))
     with replacing(folder / "comparison.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sightline.report.tables.outcomes import read_outcomes
 from sightline.report.tables.pruning import UNPRUNED, read_pruning_table
+from sightline.run.csv_table import read_table
 from sightline.run.paths import RunFolder
 
 
@@ -69,7 +70,7 @@ def _read_run(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "train.py fit, or train.py prune --run of a trained run."
             )
     table = read_pruning_table(run.pruning_table)
-    named = pd.read_csv(run.splits, dtype=str, keep_default_na=False)
+    named = read_table(run.splits, dtype=str, keep_default_na=False)
     class_of = dict(zip(named["sample_id"], named["label"], strict=True))
     return table, read_outcomes(table["plan_id"], run.predictions_folder, class_of)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sightline.report.page.blocks import Column, Folded, Matrix, Missing, Section, Table
 from sightline.report.page.numbers import fixed
 from sightline.report.page.run_results import RunResults
+from sightline.run.csv_table import read_table
 
 MOST_CONFUSED = 5
 MOST_CLASSES = 25
@@ -65,7 +66,7 @@ def confusion(run: RunResults) -> tuple[list[str], NDArray[np.int64], str] | Non
 
 
 def _read_counts(run: RunResults, path: Path) -> tuple[list[str], NDArray[np.int64], str]:
-    frame = pd.read_csv(path, index_col=0, keep_default_na=False)
+    frame = read_table(path, index_col=0, keep_default_na=False)
     names = list(map(str, frame.index))
     if len(names) != frame.shape[1] or not all(pd.api.types.is_integer_dtype(kind) for kind in frame.dtypes):
         raise ValueError(

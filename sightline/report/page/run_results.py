@@ -13,6 +13,7 @@ import yaml
 
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
 from sightline.report.tables.pruning import read_pruning_table, reference_rows
+from sightline.run.csv_table import read_table
 from sightline.run.folder import is_run_folder
 from sightline.run.paths import DESCRIPTION, RunFolder
 from sightline.run.provenance import read_provenance
@@ -54,7 +55,9 @@ class RunResults:
         self.provenance = read_provenance(folder)
 
     def command(self, name: str, *options: str) -> str:
-        """Return the command line that runs a command of `train.py` on this run."""
+        """Return the command line that runs a command of `train.py` on this run; a fit trains a new run like it."""
+        if name == "fit":
+            return " ".join(["python train.py fit --config", shlex.quote(str(self.paths.config)), *options])
         return " ".join(["python train.py", name, "--run", shlex.quote(str(self.folder)), *options])
 
     def table(self, name: str, columns: Sequence[str], command: str) -> pd.DataFrame | None:
@@ -72,7 +75,7 @@ class RunResults:
         if not path.is_file():
             return None
         try:
-            frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            frame = read_table(path, keep_default_na=False, na_values=[""])
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{path} is not a table ({error}). Write it again with: {self.command(command)}"
@@ -99,7 +102,7 @@ class RunResults:
         table = self.pruning()
         plans = [] if table is None else table.loc[reference_rows(table), "plan_id"].tolist()
         path = self.paths.predictions(plans[0] if plans else "")
-        return pd.read_csv(path) if path.is_file() else None
+        return read_table(path) if path.is_file() else None
 
     def scored_splits(self) -> list[str]:
         """Return the splits that have score tables, the training clips' first."""

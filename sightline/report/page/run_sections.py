@@ -9,6 +9,7 @@ from sightline.report.page.charts import epoch_curves
 from sightline.report.page.numbers import fixed
 from sightline.report.page.run_results import RunResults
 from sightline.report.tables.split import clips_per_class
+from sightline.run.csv_table import read_table
 
 ACCURACIES = {
     "train/top1": "training top-1",
@@ -75,7 +76,10 @@ def shared_groups(run: RunResults) -> list[str]:
 def read_clips(run: RunResults) -> pd.DataFrame | None:
     """Read ``splits.csv``: every clip with its class (label), group and split; None where it is not there."""
     path = run.paths.splits
-    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+    return read_table(path, dtype=str, keep_default_na=False) if path.is_file() else None
+
+
+CURVE_KEYS = ("epoch", "step")
 
 
 def training_section(run: RunResults) -> Section:
@@ -110,8 +114,15 @@ def training_section(run: RunResults) -> Section:
 
 
 def read_curves(run: RunResults) -> pd.DataFrame | None:
-    """Return one row per epoch, numbered from 1: the mean of what was logged in it; of a resumed fit, all parts."""
-    parts = [run.table(name, ("epoch", "step"), "fit") for name in [*run.names("metrics-part*"), "metrics"]]
+    """Return one row per epoch, numbered from 1: the mean of what was logged in it.
+
+    Earlier versions counted epochs from 0, in ``metrics.csv``, with one more file for each time that the fit was
+    resumed.
+    """
+    curves = run.table(run.paths.curves.stem, CURVE_KEYS, "fit")
+    if curves is not None:
+        return curves.groupby("epoch").mean(numeric_only=True).sort_index()
+    parts = [run.table(name, CURVE_KEYS, "fit") for name in [*run.names("metrics-part*"), "metrics"]]
     found = [part.groupby("epoch").mean(numeric_only=True) for part in parts if part is not None]
     if not found:
         return None

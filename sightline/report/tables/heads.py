@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sightline.relevance.heads import extreme_heads, head_generality, shared_heads, specialised_heads
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 
 FILES = {
     "specialised": "specialised_heads_{split}.csv",
@@ -62,6 +62,5 @@ def write_head_tables(tables: Mapping[str, pd.DataFrame], folder: Path, split: s
         if name not in tables:
             path.unlink(missing_ok=True)
             continue
-        with replacing(path) as temporary:
-            tables[name].to_csv(temporary, index=False, float_format="%.6g")
+        write_table(tables[name], path, float_format="%.6g")
     return [folder / FILES[name].format(split=split) for name in tables]

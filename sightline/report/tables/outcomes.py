@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from sightline.report.tables.pruning import REDUCTION, reference_rows
+from sightline.run.csv_table import read_table
 
 
 def read_outcomes(plan_ids: Iterable[str], folder: Path, class_of: Mapping[str, str]) -> pd.DataFrame:
@@ -32,7 +33,7 @@ def read_outcomes(plan_ids: Iterable[str], folder: Path, class_of: Mapping[str, 
             raise FileNotFoundError(
                 f"{path} with the predictions of a tested model is missing. Run train.py prune again."
             )
-        read = pd.read_csv(path, dtype={"sample_id": str, "group": str}, keep_default_na=False)
+        read = read_table(path, dtype={"sample_id": str, "group": str}, keep_default_na=False)
         unknown = read.loc[~read["sample_id"].isin(list(class_of)), "sample_id"]
         if len(unknown):
             raise ValueError(

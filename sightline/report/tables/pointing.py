@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sightline.explain.metrics.pointing import ACTION
 from sightline.relevance.heads import layer_depths
 from sightline.relevance.matrix import UNIT
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.statistics.bootstrap import RESAMPLES, SEED, ResampledMeans, mean_intervals, resampled_means
 from sightline.statistics.matrix import Floats, ScoreMatrix
 from sightline.statistics.rank_correlation import spearman
@@ -106,8 +106,7 @@ def write_pointing_tables(tables: Mapping[str, pd.DataFrame], folder: Path, spli
     paths = []
     for name, frame in tables.items():
         path = folder / (f"pointing_{split}.csv" if name == "heads" else f"pointing_{split}_{name}.csv")
-        with replacing(path) as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.6g")
+        write_table(frame, path, float_format="%.6g")
         paths.append(path)
     return paths
 

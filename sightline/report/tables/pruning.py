@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import read_lines, read_table, write_rows
 
 if TYPE_CHECKING:
     # At run time this would load torch, which writing a table does not need.
@@ -117,10 +116,7 @@ _REAL = tuple(name for name in COLUMNS if name not in (*_TEXT, *_WHOLE, "k"))
 
 def write_pruning_table(rows: Iterable[PruningRow], path: Path | str) -> None:
     """Write the table, in the order of ``rows``; an older file is replaced when the new one is whole."""
-    with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([_cell(getattr(row, name), name) for name in COLUMNS] for row in rows)
+    write_rows(Path(path), COLUMNS, ([_cell(getattr(row, name), name) for name in COLUMNS] for row in rows))
 
 
 def read_pruning_table(path: Path | str) -> pd.DataFrame:
@@ -134,7 +130,7 @@ def read_pruning_table(path: Path | str) -> pd.DataFrame:
     types: dict[str, Any] = dict.fromkeys(_TEXT, "str") | dict.fromkeys(_WHOLE, "Int64") | {"k": "int64"}
     types |= dict.fromkeys(_REAL, "float64")
     with Path(path).open(newline="", encoding="utf-8") as file:
-        header = next(csv.reader(file), [])
+        header = next(iter(read_lines(file)), [])
     missing = [name for name in COLUMNS if name not in header and name not in ADDED]
     if missing:
         raise ValueError(
@@ -143,7 +139,7 @@ def read_pruning_table(path: Path | str) -> pd.DataFrame:
         )
     # In text columns "" stays "", and a model may be called "None" or "nan".
     empty = {name: [""] for name in (*_WHOLE, *_REAL)}
-    frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty, float_precision="round_trip")
+    frame = read_table(Path(path), dtype=types, keep_default_na=False, na_values=empty, float_precision="round_trip")
     for name, value in ADDED.items():
         if name not in frame:
             frame[name] = value

@@ -19,7 +19,7 @@ from sightline.relevance.matrix import UNIT, score_matrix
 from sightline.relevance.ranking import rank_units
 from sightline.relevance.unit_tables import MODES, class_table, group_table, interval_table, stability_table
 from sightline.report.tables.unit_statistics import unit_statistics
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import write_table
 from sightline.statistics.bootstrap import resampled_means
 from sightline.statistics.matrix import ScoreMatrix
 
@@ -85,8 +85,7 @@ def write_relevance_tables(tables: Mapping[str, pd.DataFrame], folder: Path, spl
         if name not in tables:
             (folder / file).unlink(missing_ok=True)
             continue
-        with replacing(folder / file) as temporary:
-            tables[name].to_csv(temporary, index=False, float_format="%.6g")
+        write_table(tables[name], folder / file, float_format="%.6g")
     return [folder / file for name, file in names.items() if name in tables]
 
 

@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from sightline.checkpoints.files import CheckpointError
+from sightline.checkpoints.structure import describe_misfit, structure_of
 from sightline.checkpoints.trained import (
     build_structure,
     built_as,
-    describe_misfit,
     load_trained,
     model_of,
-    structure_of,
     trained_checkpoint,
 )
 from sightline.run.paths import RunFolder

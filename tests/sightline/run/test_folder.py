@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from sightline.run import folder as run_folder
-from sightline.run.folder import VARIABLE, claim_run_folder, keep_curves, launched_rank
+from sightline.run.folder import VARIABLE, claim_run_folder, holds_results, launched_rank
 from sightline.run.paths import RunFolder
+from sightline.run.unfinished import clean_leftovers
 
 LAUNCHER = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "RANK", "LOCAL_RANK", "SLURM_PROCID", VARIABLE)
 
@@ -21,26 +22,26 @@ def alone(monkeypatch):
 def test_folders_are_numbered(tmp_path, monkeypatch):
     for name in ("run", "run-2", "run-3"):
         monkeypatch.delenv(VARIABLE, raising=False)
-        folder = claim_run_folder(tmp_path / "run")
+        folder = claim_run_folder(tmp_path / "run").path
         assert folder == tmp_path / name
         (folder / "config.yaml").touch()
 
 
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "run").mkdir()
-    assert claim_run_folder(tmp_path / "run") == tmp_path / "run"
+    assert claim_run_folder(tmp_path / "run").path == tmp_path / "run"
 
 
 def test_processes_started_from_this_one_take_the_same(tmp_path):
-    first = claim_run_folder(tmp_path / "run")
+    first = claim_run_folder(tmp_path / "run").path
     (first / "config.yaml").touch()
-    assert claim_run_folder(tmp_path / "run") == first  # the variable is in the environment now
+    assert claim_run_folder(tmp_path / "run").path == first  # the variable is in the environment now
 
 
 def test_only_a_run_is_replaced(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").touch()
-    assert claim_run_folder(tmp_path / "run", replace=True) == tmp_path / "run"
+    assert claim_run_folder(tmp_path / "run", replace=True).path == tmp_path / "run"
     assert not (tmp_path / "run" / "config.yaml").exists()
     monkeypatch.delenv(VARIABLE)
     (tmp_path / "run" / "thesis.tex").touch()
@@ -54,7 +55,7 @@ def test_a_run_that_replaces_another_keeps_its_choice_of_kernels(tmp_path, monke
     for path in (run.config, run.kernels, run.report):
         path.parent.mkdir(exist_ok=True)
         path.write_text("{}")
-    assert claim_run_folder(run.path, replace=True) == run.path
+    assert claim_run_folder(run.path, replace=True).path == run.path
     assert list(run.path.iterdir()) == [run.kernels]
 
 
@@ -65,12 +66,12 @@ def test_processes_of_torchrun_agree(tmp_path, monkeypatch):
     (tmp_path / "run" / "config.yaml").touch()
     monkeypatch.setenv("RANK", "1")
     found = []
-    waiting = threading.Thread(target=lambda: found.append(claim_run_folder(tmp_path / "run")))
+    waiting = threading.Thread(target=lambda: found.append(claim_run_folder(tmp_path / "run").path))
     waiting.start()
     time.sleep(0.3)
     assert not found
     monkeypatch.setenv("RANK", "0")
-    chosen = claim_run_folder(tmp_path / "run")
+    chosen = claim_run_folder(tmp_path / "run").path
     waiting.join(5)
     assert chosen == tmp_path / "run-2"
     assert found == [chosen]
@@ -90,16 +91,52 @@ def test_every_launcher_tells_which_process_this_is(environment, rank):
     assert launched_rank(environment) == rank
 
 
-def test_only_the_first_of_all_processes_puts_curves_aside(tmp_path, monkeypatch):
-    path = tmp_path / "tables/metrics.csv"
-    path.parent.mkdir()
-    path.write_text("epoch\n")
-    monkeypatch.setenv("SLURM_PROCID", "1")
-    keep_curves(RunFolder(tmp_path))
-    assert path.exists()
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    keep_curves(RunFolder(tmp_path))
-    assert [file.name for file in path.parent.iterdir()] == ["metrics-part1.csv"]
+def test_a_name_that_is_taken_is_said(tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    claim_run_folder(tmp_path / "run")
+    assert f"{tmp_path / 'run'} is taken, so this run goes to {tmp_path / 'run-2'}" in caplog.text
+    assert len(caplog.messages) == 1
+
+
+def test_a_folder_in_which_nothing_is_yet_is_given_back(tmp_path):
+    claim = claim_run_folder(tmp_path / "run")
+    for name in ("config.yaml", "provenance.json", "splits.csv", "tables/split.csv", "wandb/run/files/x.log"):
+        (claim.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (claim.path / name).touch()
+    assert not holds_results(claim.path)
+    assert claim.give_back()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "tables/curves.csv", "tables/unreadable.csv", "report.html", "thesis.tex"])
+def test_a_folder_with_anything_of_value_is_kept(tmp_path, name):
+    claim = claim_run_folder(tmp_path / "run")
+    (claim.path / name).parent.mkdir(exist_ok=True)
+    (claim.path / name).touch()
+    assert not claim.give_back()
+    assert (claim.path / name).exists()
+
+
+def test_a_folder_that_another_process_made_is_not_given_back(tmp_path):
+    made = claim_run_folder(tmp_path / "run")
+    assert not claim_run_folder(tmp_path / "run").give_back()
+    assert made.path.is_dir()
+
+
+def test_the_run_that_was_to_be_replaced_comes_back(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("earlier")
+    claim = claim_run_folder(tmp_path / "run", replace=True)
+    (claim.path / "config.yaml").write_text("new")
+    clean_leftovers(tmp_path)  # as whatever this process writes beside it does
+    assert claim.give_back()
+    assert (tmp_path / "run" / "config.yaml").read_text() == "earlier"
+    monkeypatch.delenv(VARIABLE)
+    claim = claim_run_folder(tmp_path / "run", replace=True)
+    (claim.path / "report.html").touch()
+    claim.give_back()
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "report.html"]
 
 
 def test_waiting_ends_with_a_reason(tmp_path):

@@ -51,7 +51,7 @@ def test_the_layout_is_that_of_the_design():
         "last_checkpoint": "checkpoints/last.ckpt",
         "tables": "tables",
         "table": "tables/name.csv",
-        "curves": "tables/metrics.csv",
+        "curves": "tables/curves.csv",
         "pruning_table": "tables/pruning.csv",
         "unreadable": "tables/unreadable-command.csv",
         "predictions_folder": "tables/predictions",
@@ -63,6 +63,7 @@ def test_the_layout_is_that_of_the_design():
         "relevance_folder": "relevance",
         "relevance": "relevance/split",
         "pruned_folder": "pruned",
+        "wandb": "wandb",
         "pruned": "pruned/plan_id",
     }
     assert {name: path.as_posix() for name, path in RELEVANCE.items()} == {
@@ -140,7 +141,7 @@ def test_the_checks_find_what_they_look_for():
     assert {"config.yaml", "tables", "relevance", "pruned", "attention", "best.ckpt", "greedy"} <= NAMES
     assert not NAMES & {"split", "name.csv", "kind.parts"}
     ground = ast.parse((ROOT / "sightline/run/paths.py").read_text())
-    assert spelled(ground) >= NAMES - {"unreadable.csv", "metrics.csv", "pruning.csv"}
+    assert spelled(ground) >= NAMES - {"unreadable.csv", "curves.csv", "pruning.csv"}
     for line, words in {
         'a / "tables" / f"{x}.csv"': {"tables"},
         'Path("runs/x/checkpoints") / "best.ckpt"': {"checkpoints", "best.ckpt"},
