@@ -110,3 +110,9 @@ def add_many(path, rank):
     record = BadClipRecord(path, rank)
     for number in range(25):
         record.add("train", {f"{rank}-{number}.avi": "empty"})
+
+
+def test_a_name_that_is_no_utf8_is_written(tmp_path):
+    record = BadClipRecord(tmp_path / "unreadable.csv")
+    BadClips("train", 400, 0.01, record).add([("caf\udce9.avi", "empty")])
+    assert (tmp_path / "unreadable.csv").read_text(encoding="utf-8").splitlines()[1] == r"train,caf\udce9.avi,empty"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.clip_check import Contents, examine, findings
+from datamodules.clip_check import Contents, Finding, examine, findings
+from datamodules.data_check import write_findings
 from datamodules.dataset import SPLITS
 from sightline.video.clips import Clip
 from tests.sightline.video.damaged_files import change_bytes, moving_scene
@@ -158,6 +159,11 @@ def test_a_group_in_two_splits_leaks():
     )
     assert names == [("leaking", "b", "a")]
     assert found[0].reason == "its group anna is in the train split too"
+
+
+def test_a_folder_whose_name_is_no_utf8_is_listed(tmp_path):
+    write_findings([Finding("unreadable", clip("a", path="/caf\udce9/a"), "empty")], tmp_path / "out.csv")
+    assert r"/caf\udce9/a,empty" in (tmp_path / "out.csv").read_text(encoding="utf-8")
 
 
 class TestExamine:

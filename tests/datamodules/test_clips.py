@@ -7,6 +7,9 @@ import torch
 
 from datamodules.dataset import ClipDataset, Sample, collate
 from sightline.video.clips import Clip, ClipSettings, load_clip, load_views
+from sightline.video.decoding import DamagedClip, UnreadableClip
+from sightline.video.frame_cache import FrameCache
+from tests.sightline.video.damaged_files import change_bytes, moving_scene
 from tests.sightline.video.video_files import decode_all, number_of, numbers_of, write_video
 
 SMALL = ClipSettings(frames=4, size=48, short_side=48)
@@ -187,3 +190,26 @@ def test_settings_refuse_nonsense(changes):
 def test_numbers_can_be_read_back(clips):
     assert numbers_of(decode_all(clips[0].path)) == list(range(20))
     assert number_of(np.zeros((10, 10, 3), dtype=np.uint8)) == 0
+
+
+def test_training_takes_another_clip_where_the_decoder_hid_errors(tmp_path):
+    clean = write_video(tmp_path / "clean.mp4", images=moving_scene(24), codec="libx264", gop=24)
+    for seed in range(100):
+        path = change_bytes(tmp_path / "bad.mp4", clean, 1, seed)
+        try:
+            load_clip(Clip("bad", str(path), 0, "g"), SMALL)
+        except DamagedClip:
+            break
+        except UnreadableClip:
+            continue
+    clips = [Clip("bad", str(path), 0, "g"), Clip("good", str(clean), 0, "g")]
+    sample = ClipDataset(clips, SMALL, training=True)[0]
+    assert sample.clip == clips[1]
+    [(name, reason)] = sample.unreadable
+    assert name == "bad"
+    assert reason.startswith("damaged: errors were hidden in frame(s) ")
+    assert ClipDataset(clips, SMALL)[0].frames is None
+    cache = FrameCache(tmp_path / "cache", 10**9)
+    for _ in range(2):
+        with pytest.raises(DamagedClip):
+            load_clip(clips[0], SMALL, cache=cache)

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.dataset import ClipDataset
+from sightline.run.unfinished import is_unfinished
 from sightline.video import sources
 from sightline.video.clips import Clip, ClipSettings, load_clip
 from sightline.video.frame_cache import FrameCache
@@ -41,7 +42,7 @@ def reads(monkeypatch):
 
 
 def entries(cache):
-    return sorted(cache.folder.glob("??/*.frames"))
+    return sorted(path for path in cache.folder.glob("??/*.frames") if not is_unfinished(path.name))
 
 
 def test_second_time_without_decoding(clip, cache, reads):
