@@ -85,3 +85,17 @@ def test_times_of_several_runs_are_told_apart(tmp_path):
     assert "51.2 [1]" in shown
     assert "60.0 [2]" in shown
     assert "20.5 [1]" in written
+
+
+def test_few_subjects_are_told_once_under_the_table(tmp_path):
+    told = "3 subjects: the interval is over clips and too narrow for new subjects."
+    rows = [dataclasses.replace(row, subjects=3, interval_over="clips") for row in (FULL, LAYERS)]
+    write_pruning_table(rows, tmp_path / "few.csv")
+    few = read_pruning_table(tmp_path / "few.csv")
+    assert " ".join(rendered(few, 110).split()).count(told) == 1
+    assert pruning_table_markdown(few).count(told) == 1
+    for others in ({"subjects": 14, "interval_over": "subjects"}, {"subjects": None, "interval_over": "clips"}, {}):
+        old = {"subjects": None, "interval_over": None}
+        write_pruning_table([dataclasses.replace(row, **(others or old)) for row in rows], tmp_path / "others.csv")
+        frame = read_pruning_table(tmp_path / "others.csv")
+        assert "too narrow" not in rendered(frame, 110) + pruning_table_markdown(frame)
