@@ -19,7 +19,7 @@ from sightline.export.reading import ExportedModel, exported_plan, load_exported
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan
 from sightline.run.csv_table import write_table
-from sightline.statistics.binomial import accuracy_interval
+from sightline.statistics.few_subjects import caution
 
 
 class RecoveredModel(Analysis):
@@ -80,10 +80,10 @@ class RecoveredModel(Analysis):
             return None
         clips = None if model.reducer is None else context.some_clips("test", COUNTED_CLIPS)
         found, cost = accuracy(predictions), count_cost(model.backbone, model.reducer, clips)
-        low, high = accuracy_interval(found.correct, found.total)
-        top1 = 100 * found.correct / found.total
-        told = {"model": name, "top1": top1, "top1_low": low, "top1_high": high}
-        return {**told, "mean_class_acc": 100 * found.mean_class, "params": cost.params, "macs": cost.macs}
+        interval, top1 = found.interval, 100 * found.correct / found.total
+        told = {"model": name, "top1": top1, "top1_low": interval.low, "top1_high": interval.high}
+        told |= {"mean_class_acc": 100 * found.mean_class, "params": cost.params, "macs": cost.macs}
+        return {**told, "subjects": interval.subjects, "interval_over": interval.over}
 
     def _report(self, context: Context, table: pd.DataFrame, folder: Path) -> None:
         path = context.run.table("recovery")
@@ -93,5 +93,6 @@ class RecoveredModel(Analysis):
         for row in table.to_dict("records"):
             top1 = f"{row['top1']:.1f} ({row['top1_low']:.1f}-{row['top1_high']:.1f})"
             shown.add_row(row["model"], top1, f"{row['params']:,}", f"{row['macs']:,}")
+        shown.caption = caution(int(table["subjects"].fillna(0).max()), len(context.data.clips("test"))) or None
         Console().print(shown)
         print(f"Recovered model: {folder}\nTable:           {path}")

@@ -13,12 +13,15 @@ from rich.console import Console
 from callbacks.analysis import check_split, settle_kernels_of
 from callbacks.logging_results import log_results
 from datamodules.clip_data_module import ClipDataModule
+from lightning_modules.finite_losses import of_all_processes
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.report.figures.confusion import confusion_figure
 from sightline.report.figures.saving import save_figure
 from sightline.report.tables.split import clips_per_class, render_split_table
 from sightline.run.csv_table import write_table
 from sightline.run.paths import RunFolder
+from sightline.statistics.few_subjects import caution
+from sightline.statistics.top1_interval import Top1Interval, top1_interval
 
 
 def suffix_of_test(trainer: L.Trainer) -> str:
@@ -36,6 +39,8 @@ class RunRecords(L.Callback):
 
     def __init__(self) -> None:
         self._predictions: list[pd.DataFrame] = []
+        self._tested: list[tuple[bool, str]] = []
+        self._interval: Top1Interval | None = None
         self._epoch_began = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -90,6 +95,27 @@ class RunRecords(L.Callback):
         told = "  ".join(wanted[name].format(float(value)) for name, value in found.items())
         print(f"Epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  {told}  ({seconds:.0f} s)", flush=True)
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._tested, self._interval = [], None
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        if isinstance(pl_module, VideoClassifier):
+            right = outputs["probabilities"].argmax(dim=1) == batch["label"]
+            self._tested += zip(right.tolist(), batch["group"], strict=True)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._tested = of_all_processes(self._tested)
+        if not self._tested:
+            return
+        right, subjects = zip(*self._tested, strict=True)
+        self._interval = found = top1_interval(right, subjects)
+        told = {"top1_low": found.low / 100, "top1_high": found.high / 100}
+        told |= {} if found.subjects is None else {"subjects": float(found.subjects)}
+        told["interval_over_subjects"] = float(found.over == "subjects")
+        pl_module.log_dict({f"test/{name}": value for name, value in told.items()}, sync_dist=True)
+
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         quick = getattr(trainer, "fast_dev_run", False)
         if quick or not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
@@ -108,6 +134,10 @@ class RunRecords(L.Callback):
         save_figure(figure, run.figures, f"confusion{suffix}")
         log_results(trainer.loggers, {f"confusion{suffix}": figure, f"test{suffix}": results})
         print(f"Results: {run.table(f'test{suffix}')}")
+        if self._interval is not None:
+            ends = f"{self._interval.low:.1f}-{self._interval.high:.1f} % (95 %, over {self._interval.over})"
+            warning = caution(self._interval.subjects or 0, len(self._tested))
+            print(f"Top-1:   {100 * trainer.callback_metrics['test/top1']:.1f} %, {ends}{warning and f'; {warning}'}")
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any

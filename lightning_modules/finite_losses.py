@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
 MOST_NAMES = 8
+Item = TypeVar("Item")
 
 
 class NotFiniteError(ValueError):
     """A loss or weights that are NaN or infinite; the message says where and since which clips."""
 
 
-def of_all_processes(names: Sequence[str]) -> list[str]:
+def of_all_processes(items: Sequence[Item]) -> list[Item]:
     """Return what all processes have, in the order of their ranks. Collective: all must call it equally often."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return list(names)
-    parts: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(parts, list(names))
-    return [name for part in parts for name in part]
+        return list(items)
+    parts: list[list[Item]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, list(items))
+    return [item for part in parts for item in part]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from sightline.run.parts import PartStore, in_order
 from sightline.run.ranks import Ranks
 from sightline.run.sharing import Batches, BatchResult, share_result
 from sightline.statistics.class_accuracy import mean_class_accuracy
+from sightline.statistics.top1_interval import Top1Interval, top1_interval
 from sightline.types import ClipBatch
 
 SCHEMA = pa.schema(
@@ -39,15 +40,20 @@ class Accuracy:
         correct: Number of samples whose class was predicted.
         total: Number of samples that could be read.
         mean_class: Mean of the accuracies of the classes that occur, in [0, 1], see `mean_class_accuracy`.
+        interval: Of the share predicted correctly.
     """
 
     correct: int
     total: int
     mean_class: float
+    interval: Top1Interval
 
 
 def accuracy(predictions: pd.DataFrame) -> Accuracy:
     """Count what was predicted correctly.
+
+    Args:
+        predictions: label, predicted and, where subjects are known, group.
 
     Raises:
         ValueError: If there is no prediction.
@@ -56,7 +62,13 @@ def accuracy(predictions: pd.DataFrame) -> Accuracy:
         raise ValueError("No sample of the split could be read, so there is no accuracy.")
     correct = predictions["label"] == predictions["predicted"]
     of_class = correct.groupby(predictions["label"]).agg(["sum", "count"])
-    return Accuracy(int(correct.sum()), len(correct), mean_class_accuracy(of_class["sum"], of_class["count"]))
+    subjects = predictions["group"].astype(str).tolist() if "group" in predictions else None
+    return Accuracy(
+        int(correct.sum()),
+        len(correct),
+        mean_class_accuracy(of_class["sum"], of_class["count"]),
+        top1_interval(correct, subjects),
+    )
 
 
 def top1_percent(predictions: pd.DataFrame | None) -> float:

@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sightline.relevance.matrix import score_matrix
-from sightline.statistics.bootstrap import RESAMPLES, SEED, ResampledMeans, chosen, mean_intervals, resampled_means
+from sightline.statistics.bootstrap import RESAMPLES, SEED, ResampledMeans, chosen, resampled_means
 from sightline.statistics.matrix import Floats, ScoreMatrix
+from sightline.statistics.subject_intervals import LeftOut, leave_one_out, symmetric_interval
 
 DEPTHS = ("early", "intermediate", "deep")
 By = Literal["data set", "class", "sample"]
@@ -113,8 +114,8 @@ def specialised_heads(
     """Find the most relevant head of every class among the last layers, and how sure it is.
 
     The interval is of the difference to the head that came second, both as chosen on all samples; it respects subjects
-    (see `sightline.statistics.bootstrap`). ``picked`` looks at all heads anew in every resample, and so is what tells
-    how sure the choice is.
+    (see `sightline.statistics.subject_intervals`). ``picked`` looks at all heads anew in every resample, and so is what
+    tells how sure the choice is.
 
     Args:
         table: A score table of heads.
@@ -138,9 +139,9 @@ def specialised_heads(
     for label in np.unique(matrix.label):
         own = matrix.label == label
         of_class = ScoreMatrix(matrix.units, matrix.values[:, own], matrix.label[own], matrix.group[own])
-        drawn = resampled_means(of_class, resamples, seed)
+        drawn, left_out = resampled_means(of_class, resamples, seed), leave_one_out(of_class)
         for site, of_site in sites(matrix):
-            rows.append({"site": site, "label": label, **_specialised(of_class, drawn, of_site)})
+            rows.append({"site": site, "label": label, **_specialised(of_class, drawn, left_out, of_site)})
     found = pd.DataFrame(rows).sort_values(["site", "label"], kind="stable", ignore_index=True)
     found.insert(2, "class", _names(found["label"].to_numpy(), class_names))
     return found.astype({name: "Int64" for name in ("layer", "head", "second_layer", "second_head")})
@@ -243,16 +244,17 @@ def _names(labels: NDArray[np.int64], class_names: Sequence[str]) -> list[str]:
     return [class_names[label] if label < len(class_names) else str(label) for label in labels]
 
 
-def _specialised(of_class: ScoreMatrix, drawn: ResampledMeans, of_site: Flags) -> dict[str, object]:
+def _specialised(
+    of_class: ScoreMatrix, drawn: ResampledMeans, left_out: LeftOut | None, of_site: Flags
+) -> dict[str, object]:
     """Choose the head of one class and site, and state how sure it is."""
     places = np.flatnonzero(of_site)
     order = places[np.argsort(-of_class.means[places], kind="stable")]
     best, second = order[0], order[1] if len(order) > 1 else None
     low = high = np.nan
-    if second is not None:
-        differences = drawn.means[:, [best]] - drawn.means[:, [second]]
-        ends = mean_intervals(ResampledMeans(differences, drawn.resampled, drawn.clusters))
-        low, high = (float(end[0]) for end in ends) if ends is not None else (np.nan, np.nan)
+    if second is not None and left_out is not None:
+        own, without = (values[..., best] - values[..., second] for values in (left_out.own, left_out.means))
+        low, high = map(float, symmetric_interval(own, without, left_out.degrees[best]))
     again = chosen(drawn.means[:, places], 1, "highest")[:, places == best]
     mean, head = of_class.means, of_class.units
     return {

@@ -10,21 +10,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sightline.relevance.race_settings import promise_of
-from sightline.statistics.bootstrap import MIN_GROUPS, ResampledMeans, chosen, mean_intervals
+from sightline.statistics.bootstrap import MIN_GROUPS, ResampledMeans, chosen
 from sightline.statistics.matrix import ScoreMatrix
+from sightline.statistics.subject_intervals import leave_one_out
 
 MODES = ("lowest", "highest")
 
 
-def interval_table(matrix: ScoreMatrix, drawn: ResampledMeans) -> pd.DataFrame:
-    """Return every unit's mean with its 95 % interval.
+def interval_table(matrix: ScoreMatrix) -> pd.DataFrame:
+    """Return every unit's mean with its 95 % interval over groups, see `sightline.statistics.subject_intervals`.
 
     Returns:
         layer, site, head, mean, mean_low, mean_high, groups (how many there are). With fewer than 8 groups the ends
         are missing: no interval from so few would be honest; look at the values by group.
     """
-    ends = mean_intervals(drawn)
-    low, high = ends if ends is not None else (np.nan, np.nan)
+    left_out = leave_one_out(matrix)
+    low, high = (np.nan, np.nan) if left_out is None else left_out.intervals()
     groups = len(np.unique(matrix.group.astype(str)))
     return matrix.units.assign(mean=matrix.means, mean_low=low, mean_high=high, groups=groups)
 
@@ -32,7 +33,7 @@ def interval_table(matrix: ScoreMatrix, drawn: ResampledMeans) -> pd.DataFrame:
 def interval_note(groups: int, race: Mapping[str, Any] | None = None) -> str:
     """Say in one line what the intervals and the stability of a table, or the sets of a race, rest on."""
     if groups >= MIN_GROUPS:
-        text = f"Intervals and stability: {groups} groups resampled as a whole."
+        text = f"Intervals and stability are over {groups} groups."
     else:
         text = (
             f"No intervals: {groups} groups are fewer than {MIN_GROUPS}; see the values by group. The stability "

@@ -1,4 +1,4 @@
-"""How sure the means are, and how stable the chosen sets: resampling whole groups.
+"""How stable the chosen sets are: resampling whole groups. Intervals are made in `subject_intervals`.
 
 Samples of one driver are similar, so what another data set would draw anew is drivers and not samples (Davison and
 Hinkley 1997, section 3.8). A resample is a vector of weights, how often each group was drawn, and a mean under it
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
 from sightline.statistics.matrix import Floats, ScoreMatrix
 
 MIN_GROUPS = 8
-"""With fewer groups a bootstrap over them sees too few different resamples to mean anything."""
+"""With fewer groups a bootstrap over them sees too few different resamples to mean anything, and intervals over them
+would be right but so wide, and of a width so much up to chance, that they say less than the values by group."""
 RESAMPLES = 2000
 SEED = 0
 # Weights held at a time: 16 MB.
@@ -34,12 +34,10 @@ class ResampledMeans:
         means: (R, U).
         resampled: ``groups``, or ``samples`` where there are too few groups: then too optimistic, as it takes the
             samples of a group as independent.
-        clusters: How many groups (or samples) were drawn from.
     """
 
     means: Floats
     resampled: str
-    clusters: int
 
 
 def resampled_means(matrix: ScoreMatrix, resamples: int = RESAMPLES, seed: int = SEED) -> ResampledMeans:
@@ -65,27 +63,7 @@ def resampled_means(matrix: ScoreMatrix, resamples: int = RESAMPLES, seed: int =
             # A unit of a race may have none of the drawn groups: no mean there.
             means[start : start + len(weights)] = (weights @ sums.T) / (weights @ counts.T)
         start += len(weights)
-    return ResampledMeans(means, resampled, clusters)
-
-
-def mean_intervals(drawn: ResampledMeans, confidence: float = 0.95) -> tuple[Floats, Floats] | None:
-    """Return the lower and the upper end of every unit's interval, (U,) each; None where no groups were resampled.
-
-    Percentile intervals of a few clusters are too short: they lack the tails of Student's t, and the resampled variance
-    is (G - 1)/G of the unbiased one. Taking percentiles further out corrects both (the expanded percentile interval
-    of Hesterberg 2015, section 5.3). The advantages of percentile intervals remain: they lie inside [0, 1], and are
-    skewed where the means are.
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
-    if drawn.resampled != "groups":
-        return None
-    g = drawn.clusters
-    # Where Student's t puts the interval's lower end, and which share of a normal distribution lies below that. Of
-    # scipy.special, because importing scipy.stats takes a second of every report.
-    tail = ndtr(stdtrit(g - 1, (1 - confidence) / 2) * (g / (g - 1)) ** 0.5)
-    low, high = np.nanquantile(drawn.means, (tail, 1 - tail), axis=0)
-    return low, high
+    return ResampledMeans(means, resampled)
 
 
 def chosen(means: Floats, k: int, mode: str) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import yaml
 
 import sightline
 import train
-from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints
+from callbacks import HeadAblation, LayerAblation, PrunedCheckpoints, RunRecords
 from callbacks.analysis import COUNTED_CLIPS, Context
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
@@ -229,7 +229,7 @@ class MoreNames(SyntheticCabin):
         return list(self.class_names), clips
 
 
-def test_test_and_prune_agree_where_classes_have_no_clips(cabin_root, tmp_path):
+def test_test_and_prune_agree_where_classes_have_no_clips(cabin_root, tmp_path, capsys):
     data = MoreNames(root=str(cabin_root), **CABIN)
     options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
     module = VideoClassifier(5, list(data.class_names), backbone="video_swin_demo", frames=4, size=32, options=options)
@@ -241,13 +241,20 @@ def test_test_and_prune_agree_where_classes_have_no_clips(cabin_root, tmp_path):
     assert set(predictions["predicted"]) == {0, 4}  # right ones, and a class that no test clip has
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=tmp_path,
+        default_root_dir=tmp_path, callbacks=[RunRecords()],
     )  # fmt: skip
     [tested] = trainer.test(module, data, verbose=False)
     right = predictions["label"] == predictions["predicted"]
+    # The cabin's test split is of one subject.
+    assert (row["subjects"], row["interval_over"]) == (1, "clips")
     assert 0 < row["mean_class_acc"] == pytest.approx(100 * right.groupby(predictions["label"]).mean().mean())
     assert 100 * tested["test/mean_class_acc"] == pytest.approx(row["mean_class_acc"], abs=1e-4)  # logged in float32
     assert 100 * tested["test/top1"] == pytest.approx(row["top1"], abs=1e-4)
+    assert (tested["test/subjects"], tested["test/interval_over_subjects"]) == (1, 0)
+    assert 100 * tested["test/top1_low"] == pytest.approx(row["top1_low"], abs=1e-4)
+    assert "1 subject: the interval is over clips and too narrow for new subjects" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "tables" / "test.csv").set_index("metric")["value"]
+    assert 100 * table["test/top1_high"] == pytest.approx(row["top1_high"], abs=1e-4)
 
 
 def test_the_unpruned_model_is_tested_with_one_frame_repeated(pruned):

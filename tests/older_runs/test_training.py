@@ -64,7 +64,7 @@ def test_old_exports_are_recovered():
     table = pd.read_csv("new/tables/recovery.csv").set_index("model")
     old = pd.read_csv(OLD / "recovered/tables/recovery.csv").set_index("model")
     both = ["full", "pruned"]
-    pd.testing.assert_frame_equal(table.loc[both], old.loc[both, table.columns], check_dtype=False)
+    pd.testing.assert_frame_equal(table.loc[both, old.columns], old.loc[both], check_dtype=False)
     assert table.loc["recovered", "params"] == table.loc["pruned", "params"]
 
 

@@ -1,7 +1,7 @@
-"""Intervals of accuracies and of differences between pruned models, by resampling whole test subjects over all runs.
+"""Intervals of accuracies and of differences between pruned models, over the test subjects of all runs.
 
-A subject that several runs test counts as one. Differences are taken clip by clip before subjects are resampled, so
-what clips and subjects have in common drops out of them. With fewer than 8 subjects there are no intervals.
+A subject that several runs test counts as one. Differences are taken clip by clip before subjects are left out one by
+one, so what clips and subjects have in common drops out of them. With fewer than 8 subjects there are no intervals.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sightline.report.tables.pruning import (
     layers_and_heads_alone,
     reference_rows,
 )
-from sightline.statistics.bootstrap import MIN_GROUPS, mean_intervals, resampled_means
 from sightline.statistics.matrix import Floats, ScoreMatrix
+from sightline.statistics.subject_intervals import leave_one_out, symmetric_interval
 
 WAY = ["backbone", "method", "score", "mode", "k", *REDUCTION]
 """What models of different runs have in common when they are averaged."""
@@ -43,7 +43,7 @@ def subject_intervals(runs: Runs) -> pd.DataFrame:
         base = int(reference[0]) if len(reference) else None
         rows = []
         for place in range(len(ways)):
-            _, low, high, subjects = _mean(matrix, matrix.values[place])
+            _, low, high, subjects = _mean(matrix, matrix.values[place], shares=True)
             change = (np.nan,) * 3 if base is None else _mean(matrix, matrix.values[place] - matrix.values[base])[:3]
             rows.append((*change, low, high, subjects))
         columns = ["change", "change_low", "change_high", "top1_low", "top1_high", "subjects"]
@@ -87,25 +87,32 @@ def _differences(matrix: ScoreMatrix, ways: pd.Index, runs: Runs) -> pd.DataFram
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _mean(matrix: ScoreMatrix, values: Floats) -> tuple[float, float, float, int]:
-    """Return the mean of values of clips (N,), its 95 % interval over subjects, and their number.
+def _mean(matrix: ScoreMatrix, values: Floats, shares: bool = False) -> tuple[float, float, float, int]:
+    """Return the mean of values of clips (N,) times 100, its 95 % interval over subjects, and their number.
 
     Clips without a value are left out, so that a difference is of the same clips on both sides.
+
+    Args:
+        matrix: Whose clips they are.
+        values: 1 or 0 of every clip, or differences of these.
+        shares: Whether they are no differences.
     """
     seen = ~np.isnan(values)
     group = matrix.group[seen]
-    subjects = len(set(group))
     one = ScoreMatrix(pd.DataFrame(index=[0]), values[None, seen], matrix.label[seen], group)
-    ends = mean_intervals(resampled_means(one)) if subjects >= MIN_GROUPS else None
-    low, high = (np.nan, np.nan) if ends is None else (float(ends[0][0]), float(ends[1][0]))
-    return float(values[seen].mean()), low, high, subjects
+    left_out, low, high = leave_one_out(one), np.array([np.nan]), np.array([np.nan])
+    if left_out is not None and shares:
+        low, high = left_out.intervals(shares=True)
+    elif left_out is not None:
+        low, high = symmetric_interval(left_out.own, left_out.means, left_out.degrees)
+    return 100 * float(values[seen].mean()), 100 * float(low[0]), 100 * float(high[0]), len(set(group))
 
 
 def _outcomes(runs: Runs) -> Iterator[tuple[ScoreMatrix, pd.Index]]:
-    """Yield for every backbone what became of each test clip of each run, 100 or 0, and the ways of pruning."""
+    """Yield for every backbone what became of each test clip of each run, 1 or 0, and the ways of pruning."""
     clips = runs.outcomes.merge(runs.models[["run", "plan_id", *WAY]], on=["run", "plan_id"], validate="m:1")
     for _, some in clips.groupby("backbone", sort=False):
         values = some.pivot_table("correct", WAY, ["run", "sample_id", "group"], aggfunc="mean", sort=False)
         group = values.columns.get_level_values("group").to_numpy(dtype=object)
         nowhere = np.zeros(len(group), np.int64)
-        yield ScoreMatrix(values.index.to_frame(), 100 * values.to_numpy(), nowhere, group), values.index
+        yield ScoreMatrix(values.index.to_frame(), values.to_numpy(), nowhere, group), values.index

@@ -50,7 +50,7 @@ def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> 
 
 def _about_intervals(accuracy: pd.DataFrame) -> str:
     if accuracy["top1_low"].notna().any():
-        return " In brackets: 95 % intervals that resample whole test subjects of all runs."
+        return " In brackets: 95 % intervals over the test subjects of all runs."
     return " No intervals: too few test subjects; see by_subject.csv."
 
 
@@ -85,7 +85,7 @@ def _differences(table: pd.DataFrame) -> list[str]:
     return [
         f"## Lowest {score} against the others",
         f"Points of top-1 by which removing the layers of lowest {score} keeps more than the other way at the same k "
-        "(with a minus: less), with a 95 % interval that resamples test subjects where there are 8 of them; then the "
+        "(with a minus: less), with a 95 % interval over test subjects where there are 8 of them; then the "
         "number of runs in which it keeps more.",
         markdown_table(wide.fillna("").reset_index().astype(str), columns, list(columns)[1:]),
     ]

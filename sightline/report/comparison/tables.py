@@ -31,7 +31,7 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
     Returns:
         `WAY`; runs (how many); top1, top1_sd (over runs, one less in the divisor) and top1_by_run; top1_low and
         top1_high, and change, change_low and change_high in points against the unpruned models, 95 % intervals that
-        resample whole subjects, over all runs together, missing with fewer than 8 subjects; subjects; mean_class_acc
+        are over the subjects of all runs together, missing with fewer than 8 subjects; subjects; mean_class_acc
         and its sd; params, multiply-adds and measured speed; speedup (clips per second against the unpruned model of
         the same run, where both were timed in one measurement); and the classes that lose most, with the mean points
         they lose.

@@ -65,7 +65,7 @@ def _summary(run: RunResults, split: str) -> list[Block]:
     ]
     caption = (
         f"On the {split} clips. Relevant deep heads: of the last layers' heads, the half of higher relevance. The "
-        "interval of random heads is where 95 % of equally many heads drawn at random lie; the others resample groups."
+        "interval of random heads is where 95 % of equally many heads drawn at random lie; the others are over groups."
     )
     short = _short(summary)
     every = Folded(f"All measures and comparisons, on the {split} clips", [Table(columns, rows, caption)])

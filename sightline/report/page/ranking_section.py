@@ -55,7 +55,7 @@ def _ranking(statistics: pd.DataFrame, kind: str) -> list[Block]:
         Column("rank", True): [str(place + 1) for place in range(len(ranked))],
         Column(ONE[kind]): [_name(unit) for unit in ranked.itertuples(index=False)],
         Column("mean", True): [fixed(mean, decimals) for mean in ranked["mean"]],
-        Column("95 % interval", True, "Of the mean; whole groups, such as drivers, are resampled"): [
+        Column("95 % interval", True, "Of the mean; what other groups, such as drivers, would give"): [
             interval(low, high, decimals) for low, high in zip(ranked["mean_low"], ranked["mean_high"], strict=True)
         ],
         Column("median", True): column(ranked["median"]),

@@ -12,7 +12,6 @@ from sightline.export.latency import Latency
 from sightline.export.reading import read_description
 from sightline.pruning.plan import PruningPlan
 from sightline.report.tables.pruning import UNPRUNED, PruningRow, pruning_rows, read_pruning_table
-from sightline.statistics.binomial import accuracy_interval
 
 
 def measured_row(
@@ -28,7 +27,6 @@ def measured_row(
         full: Those of the reference model.
         tokens_kept: Share of the tokens that it keeps, in [0, 1]; None where it runs with all.
     """
-    low, high = accuracy_interval(found.correct, found.total)
     return PruningRow(
         backbone=backbone,
         plan_id=plan.plan_id,
@@ -40,8 +38,8 @@ def measured_row(
         removed_layers=plan.removed_layers,
         removed_heads=plan.removed_heads,
         top1=100 * found.correct / found.total,
-        top1_low=low,
-        top1_high=high,
+        top1_low=found.interval.low,
+        top1_high=found.interval.high,
         mean_class_acc=100 * found.mean_class,
         params=cost.params,
         params_change_pct=percent_change(cost.params, full.params),
@@ -50,6 +48,8 @@ def measured_row(
         tokens=None if plan.tokens is None else plan.tokens.label,
         tokens_kept_pct=None if tokens_kept is None else 100 * tokens_kept,
         format=plan.format,
+        subjects=found.interval.subjects,
+        interval_over=found.interval.over,
     )
 
 

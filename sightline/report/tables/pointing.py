@@ -1,7 +1,7 @@
 """What the pointing scores of heads say: a table of all heads, and whether relevant deep heads look at what matters.
 
-The scores are those of `sightline.explain.metrics.pointing_job`, one row per clip, head and target. Intervals resample
-whole subjects (see `sightline.statistics.bootstrap`); with fewer than 8 there are none.
+The scores are those of `sightline.explain.metrics.pointing_job`, one row per clip, head and target. Intervals are over
+subjects (see `sightline.statistics.subject_intervals`); with fewer than 8 there are none.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from sightline.explain.metrics.pointing import ACTION
 from sightline.relevance.heads import layer_depths
 from sightline.relevance.matrix import UNIT
 from sightline.run.csv_table import write_table
-from sightline.statistics.bootstrap import RESAMPLES, SEED, ResampledMeans, mean_intervals, resampled_means
 from sightline.statistics.matrix import Floats, ScoreMatrix
 from sightline.statistics.rank_correlation import spearman
+from sightline.statistics.subject_intervals import LeftOut, leave_one_out, share_interval, symmetric_interval
 
 MEASURES = ("pointing", "share")
 RELEVANT = "relevant deep heads"
 CORRELATION = "Spearman's correlation with relevance"
+DRAWS, SEED = 2000, 0
+"""How often heads are drawn at random, and what fixes the draws."""
 Flags = NDArray[np.bool_]
 
 
@@ -58,14 +60,13 @@ def pointing_summary(
     early: int = 2,
     deep: int = 2,
     score: str = "r",
-    resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> pd.DataFrame:
     """Compare the relevant deep heads with the rest, and correlate all heads' relevance with their scores.
 
     Of the heads of a site in the deep layers, the half with the higher mean relevance are the relevant ones (of an odd
-    number, the larger half); ties go to the lower index. The relevance of the same clips is resampled together with
-    their scores; that of other clips (of another split) by itself.
+    number, the larger half); ties go to the lower index. A subject is left out of the scores and of the relevance of
+    the same clips together; relevance of other clips (of another split) adds an error of its own to the correlation.
 
     Args:
         rows: One per clip, head and target.
@@ -73,8 +74,7 @@ def pointing_summary(
         early: How many of the first layers are early.
         deep: How many of the last layers are deep.
         score: ``r``, ``jsd`` or ``dprob``: what relevance is measured by.
-        resamples: How often to resample.
-        seed: Fixes the resamples.
+        seed: Fixes which heads are drawn at random.
 
     Returns:
         One row per target, site, measure (pointing or share; of the target ``action``, in time) and quantity: value,
@@ -91,11 +91,11 @@ def pointing_summary(
         of_target = rows[rows["target"] == target]
         for measure in MEASURES:
             for site, of_site in of_target.groupby("site", observed=True):
-                drawn = _Drawn(of_site, measure, relevance[relevance["site"] == site], score, resamples, seed)
-                relevant, others = _relevant_deep(drawn, early, deep)
-                part = pd.DataFrame(_quantities(drawn, relevant, others, seed))
+                means = _Means(of_site, measure, relevance[relevance["site"] == site], score)
+                relevant, others = _relevant_deep(means, early, deep)
+                part = pd.DataFrame(_quantities(means, relevant, others, seed))
                 found.append(
-                    part.assign(target=target, site=site, measure=measure, clips=drawn.clips, groups=drawn.groups)
+                    part.assign(target=target, site=site, measure=measure, clips=means.clips, groups=means.groups)
                 )
     columns = ["target", "site", "measure", "quantity", "value", "low", "high", "heads", "clips", "groups"]
     return pd.concat(found, ignore_index=True)[columns]
@@ -130,19 +130,20 @@ def _stated(value: float, low: float, high: float) -> str:
     return f"{value:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
 
 
-class _Drawn:
-    """A site's mean scores and relevance, as found (1, U) and on resampled subjects (R, U).
+class _Means:
+    """A site's mean scores and relevance, over all clips and without each subject.
 
     Attributes:
         units: layer, site and head of the U heads.
-        pointing: (1, U) and (R, U); likewise uniform (1, 1) and (R, 1) and relevance.
+        pointing: The heads' mean scores, (U,), and without each subject, (G, U); likewise uniform, () and (G,), and
+            relevance. Nothing is left out where subjects are too few.
+        together: Whether relevance is of the same clips, and so lacks the same subjects.
+        degrees: Degrees of freedom of the intervals of scores.
         clips: Number of clips.
         groups: Number of subjects.
     """
 
-    def __init__(
-        self, rows: pd.DataFrame, measure: str, relevance: pd.DataFrame, score: str, resamples: int, seed: int
-    ) -> None:
+    def __init__(self, rows: pd.DataFrame, measure: str, relevance: pd.DataFrame, score: str) -> None:
         scores, uniform = _wide(rows, measure), _wide(rows, f"uniform_{measure}").iloc[:1]
         own = _wide(relevance, score)
         if list(own.index) != list(scores.index):
@@ -156,73 +157,86 @@ class _Drawn:
                 "Relevance is compared on equal clips, but this table comes from a race. Use sampling full."
             )
         count = len(scores)
-        together = scores.columns.isin(own.columns).all()
-        stacked = [scores, uniform, *([own[scores.columns]] if together else [])]
+        self.together = bool(scores.columns.isin(own.columns).all())
+        stacked = [scores, uniform, *([own[scores.columns]] if self.together else [])]
         matrix = _matrix(pd.concat(stacked), rows)
-        self.sample = resampled_means(matrix, resamples, seed)
-        means = (matrix.means[None], self.sample.means)
+        left = leave_one_out(matrix)
         self.units = matrix.units[:count].reset_index(drop=True)
-        self.pointing = tuple(values[:, :count] for values in means)
-        self.uniform = tuple(values[:, count : count + 1] for values in means)
-        if together:
-            self.relevance = tuple(values[:, count + 1 :] for values in means)
+        self.degrees = math.nan if left is None else float(left.degrees.min())
+        of_all = _both(matrix, left)
+        self.pointing = tuple(values[..., :count] for values in of_all)
+        self.uniform = tuple(values[..., count] for values in of_all)
+        self._degrees_of_both = self.degrees
+        if self.together:
+            self.relevance = tuple(values[..., count + 1 :] for values in of_all)
         else:
-            other = _matrix(own, relevance)
-            apart = resampled_means(other, resamples, seed + 1)
-            self.relevance = (other.means[None], apart.means)
-            # Both must be of groups to be honest, and the fewer of them set how wide an interval is.
-            if apart.resampled != self.sample.resampled or apart.clusters < self.sample.clusters:
-                self.sample = ResampledMeans(
-                    self.sample.means,
-                    "groups" if apart.resampled == self.sample.resampled == "groups" else "samples",
-                    min(apart.clusters, self.sample.clusters),
-                )
+            apart = _matrix(own, relevance)
+            other = leave_one_out(apart)
+            self.relevance = _both(apart, other)
+            if other is not None:  # the fewer subjects set how wide an interval is
+                self._degrees_of_both = min(self.degrees, float(other.degrees.min()))
         self.clips, self.groups = matrix.values.shape[1], len(np.unique(matrix.group.astype(str)))
 
-    def interval(self, values: Floats) -> tuple[float, float]:
-        """Return the 95 % interval of a quantity from its values on the resamples, (R,)."""
-        if np.isnan(values).all():
-            return math.nan, math.nan
-        ends = mean_intervals(ResampledMeans(values[:, None], self.sample.resampled, self.sample.clusters))
-        return (math.nan, math.nan) if ends is None else (float(ends[0][0]), float(ends[1][0]))
+    def correlation(self) -> tuple[float, float, float]:
+        """Return Spearman's correlation of relevance and scores, and its interval."""
+        (relevance, relevance_left), (pointing, pointing_left) = self.relevance, self.pointing
+        value = spearman(relevance, pointing)
+        if not (len(relevance_left) and len(pointing_left)):
+            return float(value), math.nan, math.nan
+        if self.together:
+            parts = [spearman(relevance_left, pointing_left)]
+        else:
+            parts = [spearman(np.broadcast_to(relevance, pointing_left.shape), pointing_left)]
+            parts += [spearman(relevance_left, np.broadcast_to(pointing, relevance_left.shape))]
+        # Errors of other subjects are independent, and add up in squares.
+        widths = [symmetric_interval(value, part, self._degrees_of_both)[1] - value for part in parts]
+        width = math.hypot(*map(float, widths))
+        return float(value), max(float(value) - width, -1.0), min(float(value) + width, 1.0)
 
 
-def _relevant_deep(drawn: _Drawn, early: int, deep: int) -> tuple[Flags, Flags]:
+def _both(matrix: ScoreMatrix, left: LeftOut | None) -> tuple[Floats, Floats]:
+    """Return all units' means, (U,), and without each subject, (G, U); G is 0 where subjects are too few."""
+    return (matrix.means, np.empty((0, len(matrix.values)))) if left is None else (left.own, left.means)
+
+
+def _relevant_deep(means: _Means, early: int, deep: int) -> tuple[Flags, Flags]:
     """Mark the more relevant half of the deep heads, and the other deep heads, (U,) both."""
-    depth = drawn.units["layer"].map(layer_depths(drawn.units["layer"].tolist(), early, deep))
+    depth = means.units["layer"].map(layer_depths(means.units["layer"].tolist(), early, deep))
     is_deep = (depth == "deep").to_numpy()
     places = np.flatnonzero(is_deep)
-    order = places[np.argsort(-drawn.relevance[0][0][places], kind="stable")]
+    order = places[np.argsort(-means.relevance[0][places], kind="stable")]
     relevant = np.zeros(len(is_deep), dtype=bool)
     relevant[order[: math.ceil(len(order) / 2)]] = True
     return relevant, is_deep & ~relevant
 
 
-def _quantities(drawn: _Drawn, relevant: Flags, other_deep: Flags, seed: int) -> Iterator[dict[str, object]]:
+def _quantities(means: _Means, relevant: Flags, other_deep: Flags, seed: int) -> Iterator[dict[str, object]]:
     """Yield what is compared: quantity, value, low, high, heads."""
     k = int(relevant.sum())
 
     def row(quantity: str, values: list[Floats], heads: int) -> dict[str, object]:
-        low, high = drawn.interval(values[1])
-        return {"quantity": quantity, "value": float(values[0][0]), "low": low, "high": high, "heads": heads}
+        low, high = math.nan, math.nan
+        if len(values[1]):
+            interval = symmetric_interval if quantity.startswith("difference") else share_interval
+            low, high = map(float, interval(values[0], values[1], means.degrees))
+        return {"quantity": quantity, "value": float(values[0]), "low": low, "high": high, "heads": heads}
 
     if k:
-        own = [values[:, relevant].mean(axis=1) for values in drawn.pointing]
+        own = [values[..., relevant].mean(axis=-1) for values in means.pointing]
         yield row(RELEVANT, own, k)
         for name, members in (("all other heads", ~relevant), ("other deep heads", other_deep)):
             if members.any():
-                rest = [values[:, members].mean(axis=1) for values in drawn.pointing]
+                rest = [values[..., members].mean(axis=-1) for values in means.pointing]
                 yield row(name, rest, int(members.sum()))
                 yield row(f"difference to {name}", [a - b for a, b in zip(own, rest, strict=True)], k)
-        uniform = [values[:, 0] for values in drawn.uniform]
-        yield row("uniform map", uniform, 0)
-        yield row("difference to uniform map", [a - b for a, b in zip(own, uniform, strict=True)], k)
-        yield _random_heads(drawn.pointing[0][0], k, seed)
-    both = zip(drawn.relevance, drawn.pointing, strict=True)
-    yield row(CORRELATION, [spearman(a, b) for a, b in both], len(relevant))
+        yield row("uniform map", list(means.uniform), 0)
+        yield row("difference to uniform map", [a - b for a, b in zip(own, means.uniform, strict=True)], k)
+        yield _random_heads(means.pointing[0], k, seed)
+    value, low, high = means.correlation()
+    yield {"quantity": CORRELATION, "value": value, "low": low, "high": high, "heads": len(relevant)}
 
 
-def _random_heads(means: Floats, k: int, seed: int, draws: int = RESAMPLES) -> dict[str, object]:
+def _random_heads(means: Floats, k: int, seed: int, draws: int = DRAWS) -> dict[str, object]:
     generator = np.random.default_rng(seed)
     drawn = [generator.choice(means, k, replace=False).mean() for _ in range(draws)]
     low, high = np.quantile(drawn, (0.025, 0.975))
@@ -235,8 +249,8 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
     frames = []
     for target, part in rows.groupby("target", observed=True):
         wide = _wide(part, "pointing")
-        ends = mean_intervals(resampled_means(_matrix(wide, part)))
-        low, high = (np.nan, np.nan) if ends is None else ends
+        left_out = leave_one_out(_matrix(wide, part))
+        low, high = (np.nan, np.nan) if left_out is None else left_out.intervals()
         grouped = part.groupby(UNIT, observed=True, sort=True)
         frame = grouped[columns].mean().assign(n=grouped.size(), pointing_low=low, pointing_high=high)
         frames.append(frame.reset_index().assign(target=target))

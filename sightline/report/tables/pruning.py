@@ -40,7 +40,7 @@ class PruningRow:
         removed_layers: Original indices.
         removed_heads: Heads of layers that remain.
         top1: Share of clips that are classified correctly.
-        top1_low: Lower end of its interval, see `sightline.statistics.binomial`.
+        top1_low: Lower end of its interval, see `sightline.statistics.top1_interval`.
         top1_high: Upper end.
         mean_class_acc: Mean over classes of the share of their clips that are classified correctly.
         params: Number of parameters.
@@ -55,6 +55,9 @@ class PruningRow:
         format: Number format: ``fp32``, ``bf16``, ``int8``.
         runtime: What runs the model.
         timing_run: Name of the measurement that latency and throughput are of: only rows of one can be compared.
+        subjects: Number of tested subjects; None where they are not known.
+        interval_over: What the interval is over, ``subjects`` or ``clips``; None where an older version did not say,
+            which always was clips.
     """
 
     backbone: str
@@ -82,6 +85,8 @@ class PruningRow:
     format: str = FORMAT
     runtime: str = RUNTIME
     timing_run: str | None = None
+    subjects: int | None = None
+    interval_over: str | None = None
 
     def __post_init__(self) -> None:
         removed = bool(self.removed_layers or self.removed_heads)
@@ -104,13 +109,14 @@ RELEVANCE_SCORES = ("r", "jsd", "dprob")
 """Of these, one has to be told; every other method has a score of its own, and its name says enough."""
 ADDED: dict[str, Any] = {
     "tokens": "", "tokens_kept_pct": math.nan, "format": FORMAT, "runtime": RUNTIME, "timing_run": "",
+    "subjects": pd.NA, "interval_over": "",
 }  # fmt: skip
 """Columns that tables of older versions lack, and what is read where one is missing."""
 _TEXT = (
     "backbone", "plan_id", "method", "score", "mode", "removed_layers", "removed_heads", "tokens", "format", "runtime",
-    "timing_run",
+    "timing_run", "interval_over",
 )  # fmt: skip
-_WHOLE = ("seed", "params", "macs", "batch")
+_WHOLE = ("seed", "params", "macs", "batch", "subjects")
 _REAL = tuple(name for name in COLUMNS if name not in (*_TEXT, *_WHOLE, "k"))
 
 
@@ -143,7 +149,7 @@ def read_pruning_table(path: Path | str) -> pd.DataFrame:
     for name, value in ADDED.items():
         if name not in frame:
             frame[name] = value
-        elif value in (FORMAT, RUNTIME):
+        elif name in ("format", "runtime"):
             frame[name] = frame[name].replace("", value)
     return frame.astype({name: types[name] for name in ADDED})[list(COLUMNS)]
 
@@ -166,7 +172,7 @@ def pruning_rows(frame: pd.DataFrame) -> list[PruningRow]:
     for record in frame[list(COLUMNS)].to_dict("records"):
         values: dict[str, Any] = {str(name): None if pd.isna(value) else value for name, value in record.items()}
         values |= {name: int(values[name]) for name in (*_WHOLE, "k") if values[name] is not None}
-        values |= {name: values[name] or None for name in ("method", "score", "tokens", "timing_run")}
+        values |= {name: values[name] or None for name in ("method", "score", "tokens", "timing_run", "interval_over")}
         values["removed_layers"] = tuple(int(layer) for layer in values["removed_layers"].split())
         heads = (text.split(":") for text in values["removed_heads"].split())
         values["removed_heads"] = tuple(Unit(int(layer), site, int(head)) for layer, site, head in heads)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sightline.report.tables.markdown import markdown_table
 from sightline.report.tables.pruning import FORMAT, RELEVANCE_SCORES, RUNTIME, UNPRUNED
+from sightline.statistics.few_subjects import caution
 
 
 def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> Table:
@@ -32,7 +33,8 @@ def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> T
     for name in ("top-1 % (95 %)", "parameters", "multiply-adds", "clips/s"):
         table.add_column(name, justify="right", no_wrap=True)
     marks = timing_marks(frame)
-    table.caption, table.caption_justify = timing_note(frame) or None, "left"
+    notes = [note for note in (subjects_note(frame), timing_note(frame)) if note]
+    table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     for backbone, rows in frame.groupby("backbone", sort=False):
         if len(backbones) > 1:
             table.add_section()
@@ -66,8 +68,8 @@ def pruning_table_markdown(frame: pd.DataFrame) -> str:
     }
     if frame["tokens_kept_pct"].isna().all():
         del columns["tokens kept %"]
-    note = timing_note(frame)
-    return markdown_table(frame, columns, ("k", *list(columns)[5:])) + (f"\n{note}\n" if note else "")
+    notes = [f"\n{note}\n" for note in (subjects_note(frame), timing_note(frame)) if note]
+    return markdown_table(frame, columns, ("k", *list(columns)[5:])) + "".join(notes)
 
 
 def timing_marks(frame: pd.DataFrame) -> dict[str, str]:
@@ -84,6 +86,13 @@ def timing_note(frame: pd.DataFrame) -> str:
         return f"Times were measured in several runs; compare only those of one: {', '.join(told)}."
     runs = [run for run in frame.loc[frame["clips_per_s"].notna(), "timing_run"].unique() if run]
     return f"Times were measured {runs[0]}." if runs else ""
+
+
+def subjects_note(frame: pd.DataFrame) -> str:
+    """Say why the intervals are too narrow, where the test had few subjects; nothing else."""
+    over_clips = frame.loc[(frame["interval_over"] == "clips") & frame["subjects"].notna(), "subjects"]
+    told = caution(int(over_clips.min())) if len(over_clips) else ""
+    return f"{told}." if told else ""
 
 
 def plan_label(row: Any, name_score: bool = True) -> str:

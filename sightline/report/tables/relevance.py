@@ -53,7 +53,7 @@ def relevance_tables(
     for score in scores:
         matrix = score_matrix(table, score)
         drawn = resampled_means(matrix)
-        intervals = interval_table(matrix, drawn).drop(columns="mean")
+        intervals = interval_table(matrix).drop(columns="mean")
         made = {
             "statistics": unit_statistics(table, score).merge(intervals, on=UNIT, how="left", validate="1:1"),
             "by_class": class_table(matrix, class_names),

@@ -35,16 +35,16 @@ def test_intervals_need_eight_groups():
     generator = np.random.default_rng(0)
     values = generator.random((3, 40))
     many = score_matrix(score_table(values, [f"s{i % 8}" for i in range(40)]))
-    found = interval_table(many, resampled_means(many))
+    found = interval_table(many)
     assert (found["mean_low"] < found["mean"]).all()
     assert (found["mean"] < found["mean_high"]).all()
     assert found["groups"].tolist() == [8, 8, 8]
     few = score_matrix(score_table(values, [f"s{i % 7}" for i in range(40)]))
-    found = interval_table(few, resampled_means(few))
+    found = interval_table(few)
     assert found[["mean_low", "mean_high"]].isna().all(axis=None)
     assert "fewer than 8" in interval_note(7)
     assert "too optimistic" in interval_note(7)
-    assert interval_note(8) == "Intervals and stability: 8 groups resampled as a whole."
+    assert interval_note(8) == "Intervals and stability are over 8 groups."
     raced = interval_note(8, {"score": "r", "method": "guaranteed", "confidence": 0.99, "tolerance": 0.0})
     assert "guaranteed with a probability of at least 0.99" in raced
     assert "No stability of a race" in raced
@@ -53,7 +53,7 @@ def test_intervals_need_eight_groups():
 def test_stability_by_hand():
     # Means .3, .2, .5; of four resamples two keep the order, one swaps the first two, one puts unit 2 first.
     matrix = score_matrix(score_table(np.array([[0.3], [0.2], [0.5]])))
-    drawn = ResampledMeans(np.array([[0.3, 0.2, 0.5], [0.4, 0.1, 0.6], [0.2, 0.3, 0.5], [0.3, 0.2, 0.1]]), "groups", 9)
+    drawn = ResampledMeans(np.array([[0.3, 0.2, 0.5], [0.4, 0.1, 0.6], [0.2, 0.3, 0.5], [0.3, 0.2, 0.1]]), "groups")
     table = stability_table(matrix, drawn, [1, 2], ["lowest"])
     first = table[table["k"] == 1]
     assert first["layer"].tolist() == [0, 1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +110,8 @@ def test_methods_stand_side_by_side(two_runs):
     assert table["random sd"].tolist()[1] == pytest.approx(62.5 / 2**0.5)
 
 
-def test_whole_subjects_are_resampled_over_all_runs(tmp_path):
-    """Nine subjects of two clips each: the interval is that of nine values, and exact where subjects do not differ."""
+def test_intervals_are_over_the_subjects_of_all_runs(tmp_path):
+    """Nine subjects of two clips each: intervals are those of nine values."""
     subjects = [f"s{clip // 2}" for clip in range(18)]
     same = [1, 0] * 9  # one of two clips of every subject
     runs = [
@@ -119,13 +120,18 @@ def test_whole_subjects_are_resampled_over_all_runs(tmp_path):
     ]
     table = accuracy_table(read_runs(runs))
     last = of(table, method="last")
-    assert (last["subjects"], last["top1_low"], last["top1_high"]) == (9, 50.0, 50.0)
+    # Subjects do not differ, which leaves Wilson's interval of 36 clips with t of 8 degrees of freedom, 2.306.
+    half = 50 * 2.306004 / math.sqrt(36 + 2.306004**2)
+    assert (last["subjects"], last["top1_low"], last["top1_high"]) == pytest.approx((9, 50 - half, 50 + half))
     assert (last["change"], last["change_low"], last["change_high"]) == (-50.0, -50.0, -50.0)
     two = [1, 1] * 3 + [0, 0] * 6
     other = write_run(tmp_path / "c", [full([1] * 18), row("last", "from_end", "lowest", (1,), two)], subjects)
     alone = of(accuracy_table(read_runs([other])), method="last")
-    assert alone["top1_low"] < 100 / 3 < alone["top1_high"]
-    assert alone["change_low"] == pytest.approx(alone["top1_low"] - 100)
+    # Nine values, three of 1 and six of 0: deviation 1/2, error 1/6, which is that of 8 independent clips.
+    assert (alone["change_low"], alone["change_high"]) == pytest.approx(
+        (100 * (-2 / 3 - 2.306004 / 6), 100 * (-2 / 3 + 2.306004 / 6))
+    )
+    assert (alone["top1_low"], alone["top1_high"]) == pytest.approx((9.466, 70.511), abs=1e-3)
 
 
 def test_sets_agree_as_far_as_they_overlap(two_runs):

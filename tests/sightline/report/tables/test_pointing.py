@@ -8,6 +8,7 @@ import pytest
 
 from sightline.report.tables.pointing import (
     CORRELATION,
+    RELEVANT,
     pointing_summary,
     pointing_table,
     summary_lines,
@@ -126,33 +127,37 @@ def test_quantities_by_hand():
     }  # fmt: skip
 
 
-def test_intervals_are_those_of_drawing_subjects_one_by_one():
+def test_intervals_are_those_of_leaving_subjects_out_one_by_one():
     units, groups, pointing, r = planted()
+    noise = np.random.default_rng(2).random(r.shape)
+    r = 0.1 * r + 0.9 * noise  # so that ranks depend on the subjects
     rows, relevance = rows_of(units, pointing, groups), relevance_of(units, r, groups)
-    found = pointing_summary(rows, relevance, early=1, deep=1, resamples=4000)
+    found = pointing_summary(rows, relevance, early=1, deep=1)
     found = found[found["measure"] == "pointing"].set_index("quantity")
     subjects = np.array(groups)
-    rng, differences, correlations = np.random.default_rng(5), [], []
-    for _ in range(2000):
-        picked = np.concatenate([np.flatnonzero(subjects == s) for s in rng.choice(np.unique(subjects), 10)])
-        p, of_r = pointing[:, picked].mean(axis=1), r[:, picked].mean(axis=1)
-        differences.append(p[7] - p[:7].mean())
-        correlations.append(spearman(of_r, p))
-    # Intervals of ten subjects reach further out than plain percentiles: Student's t of 9 degrees of freedom, 2.262,
-    # times sqrt(10/9), is 2.384, beyond which a normal deviate lies with probability .86 %.
-    for quantity, values in (("difference to all other heads", differences), (CORRELATION, correlations)):
-        low, high = np.quantile(values, (0.0086, 0.9914))
-        spread = np.std(values)
-        assert found.loc[quantity, "low"] == pytest.approx(low, abs=0.3 * spread + 0.03)
-        assert found.loc[quantity, "high"] == pytest.approx(high, abs=0.3 * spread + 0.03)
-    assert found.loc["difference to all other heads", "low"] > 0.5
-    assert found.loc[CORRELATION, "value"] > 0.9
+    best = 6 + int(r[6:].mean(axis=1).argmax())
+    rest = [head for head in range(8) if head != best]
+
+    def quantities(clips: np.ndarray) -> tuple[float, float]:
+        p, of_r = pointing[:, clips].mean(axis=1), r[:, clips].mean(axis=1)
+        return p[best] - p[rest].mean(), float(spearman(of_r, p))
+
+    own = quantities(np.full(len(subjects), True))
+    without = [quantities(subjects != subject) for subject in np.unique(subjects)]
+    for place, quantity in enumerate(("difference to all other heads", CORRELATION)):
+        spread = math.sqrt(0.9 * sum((one[place] - own[place]) ** 2 for one in without))
+        assert spread > 0
+        ends = own[place] - 2.262157 * spread, own[place] + 2.262157 * spread  # Student's t, 9 degrees of freedom
+        assert found.loc[quantity, "value"] == pytest.approx(own[place])
+        assert found.loc[quantity, ["low", "high"]].tolist() == pytest.approx([max(ends[0], -1), min(ends[1], 1)])
     assert (found["groups"] == 10).all()
     assert (found["clips"] == 40).all()
 
 
-def test_relevance_of_other_clips_is_resampled_by_itself():
+def test_relevance_of_other_clips_has_an_error_of_its_own():
     units, groups, pointing, r = planted()
+    noise = np.random.default_rng(2).random(r.shape)
+    r = 0.1 * r + 0.9 * noise
     rows = rows_of(units, pointing, groups)
     other = relevance_of(units, r, groups, name="train")
     same = pointing_summary(rows, relevance_of(units, r, groups), early=1, deep=1).set_index(["measure", "quantity"])
@@ -160,7 +165,9 @@ def test_relevance_of_other_clips_is_resampled_by_itself():
     assert apart["value"].to_dict() == pytest.approx(same["value"].to_dict())
     assert apart.loc[("pointing", CORRELATION), "low"] < apart.loc[("pointing", CORRELATION), "high"]
     few = pointing_summary(rows, relevance_of(units, r[:, :20], groups[:20], name="train"), early=1, deep=1)
-    assert few[few["quantity"] != "random heads"]["low"].isna().all()  # five subjects of relevance are too few
+    few = few.set_index("quantity")["low"]
+    assert few[CORRELATION].isna().all()  # five subjects of relevance are too few
+    assert few[RELEVANT].notna().all()  # but the scores are of ten
 
 
 def test_the_correlation_of_unrelated_scores_has_an_interval_around_nought():
@@ -169,7 +176,7 @@ def test_the_correlation_of_unrelated_scores_has_an_interval_around_nought():
     for seed in range(8):
         units, groups, _, _ = planted(seed=seed)
         pointing, r = rng.random((2, 8, len(groups)))
-        found = pointing_summary(rows_of(units, pointing, groups), relevance_of(units, r, groups), 1, 1, resamples=300)
+        found = pointing_summary(rows_of(units, pointing, groups), relevance_of(units, r, groups), 1, 1)
         low, high = found[(found["quantity"] == CORRELATION) & (found["measure"] == "share")][["low", "high"]].iloc[0]
         held += low <= 0 <= high
     assert held >= 7

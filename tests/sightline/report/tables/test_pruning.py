@@ -25,7 +25,7 @@ from sightline.types import Unit
 FULL = PruningRow(
     backbone="video_swin_s", plan_id="unpruned", top1=250 / 3, top1_low=80.1, top1_high=86.2, mean_class_acc=80.0,
     params=49_500_000, params_change_pct=0.0, macs=83_100_000_000, macs_change_pct=0.0, latency_ms_b1=20.5,
-    clips_per_s=51.2, batch=8,
+    clips_per_s=51.2, batch=8, subjects=14, interval_over="subjects",
 )  # fmt: skip
 LAYERS = PruningRow(
     backbone="video_swin_s", plan_id="one_shot-r-lowest-k4", method="one_shot", score="r", mode="lowest", k=4,
@@ -51,7 +51,7 @@ def test_columns_are_the_design_s():
     design = """
         backbone, plan_id, method, score, mode, k, seed, removed_layers, removed_heads, top1, top1_low, top1_high,
         mean_class_acc, params, params_change_pct, macs, macs_change_pct, latency_ms_b1, clips_per_s, batch, tokens,
-        tokens_kept_pct, format, runtime, timing_run
+        tokens_kept_pct, format, runtime, timing_run, subjects, interval_over
     """
     assert ", ".join(COLUMNS) == " ".join(design.split())
 
@@ -62,11 +62,11 @@ def test_file_is_as_the_design_says(tmp_path):
     assert header == ",".join(COLUMNS)
     assert full == (
         "video_swin_s,unpruned,,,none,0,,,,83.33333333333333,80.1,86.2,80.0,49500000,0.0,83100000000,0.0,20.5,51.2,8"
-        ",,,fp32,pytorch,"
+        ",,,fp32,pytorch,,14,subjects"
     )
     assert heads == (
         "timesformer_b,one_shot-jsd-random-k2-seed7,one_shot,jsd,random,2,7,,0:temporal:11 3:spatial:1"
-        ",,,,,,,,,,,,,,fp32,pytorch,"
+        ",,,,,,,,,,,,,,fp32,pytorch,,,"
     )
 
 
@@ -137,14 +137,15 @@ def test_shares_are_in_percent(name):
 
 
 def test_a_table_of_an_older_version_is_read_as_all_tokens_fp32_and_pytorch(tmp_path):
-    write_pruning_table([FULL, HEADS], tmp_path / "new.csv")
+    full = dataclasses.replace(FULL, subjects=None, interval_over=None)
+    write_pruning_table([full, HEADS], tmp_path / "new.csv")
     new = pd.read_csv(tmp_path / "new.csv", dtype=str, keep_default_na=False)
     new[list(COLUMNS[: COLUMNS.index("tokens")])].to_csv(tmp_path / "old.csv", index=False)
     old = read_pruning_table(tmp_path / "old.csv")
     pd.testing.assert_frame_equal(old, read_pruning_table(tmp_path / "new.csv"))
-    assert pruning_rows(old) == [FULL, HEADS]
+    assert pruning_rows(old) == [full, HEADS]
     new.assign(format="", runtime="").to_csv(tmp_path / "empty.csv", index=False)
-    assert pruning_rows(read_pruning_table(tmp_path / "empty.csv")) == [FULL, HEADS]
+    assert pruning_rows(read_pruning_table(tmp_path / "empty.csv")) == [full, HEADS]
 
 
 def test_the_reference_format_is_that_of_plans():

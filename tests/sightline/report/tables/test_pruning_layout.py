@@ -94,3 +94,17 @@ def test_one_measurement_of_time_is_told_once(tmp_path):
     for text in (rendered(frame, 110), pruning_table_markdown(frame)):
         assert text.count("Times were measured today on CPU, 2 threads.") == 1
         assert "[1]" not in text
+
+
+def test_few_subjects_are_told_once_under_the_table(tmp_path):
+    told = "3 subjects: the interval is over clips and too narrow for new subjects."
+    rows = [dataclasses.replace(row, subjects=3, interval_over="clips") for row in (FULL, LAYERS)]
+    write_pruning_table(rows, tmp_path / "few.csv")
+    few = read_pruning_table(tmp_path / "few.csv")
+    assert " ".join(rendered(few, 110).split()).count(told) == 1
+    assert pruning_table_markdown(few).count(told) == 1
+    for others in ({"subjects": 14, "interval_over": "subjects"}, {"subjects": None, "interval_over": "clips"}, {}):
+        old = {"subjects": None, "interval_over": None}
+        write_pruning_table([dataclasses.replace(row, **(others or old)) for row in rows], tmp_path / "others.csv")
+        frame = read_pruning_table(tmp_path / "others.csv")
+        assert "too narrow" not in rendered(frame, 110) + pruning_table_markdown(frame)
