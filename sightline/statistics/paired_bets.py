@@ -85,7 +85,7 @@ class PairedBets:
         logs = {eps: log[block] for eps, log in self._logs.items()}
         for start in range(0, scores.shape[1], step):
             drawn = scores[:, start : start + step]
-            unreadable: Flags = np.isnan(drawn).any(axis=0)
+            unreadable: Flags = np.any(np.isnan(drawn), axis=0)
             x = np.where(unreadable, 0.0, np.clip(drawn, 0, 1)).T
             self._bet(x, unreadable, sums, squares, logs)
         self._sums[block], self._squares[block] = sums, squares

@@ -71,7 +71,8 @@ def full_set(scores: np.ndarray, k: int, mode: str) -> list[int]:
 
 def raced(scores: np.ndarray, unreadable: np.ndarray | None = None, **settings) -> Race:
     """Race through all samples; for the lowest one unless told otherwise."""
-    race = Race(*scores.shape, RaceSettings(**{"ks": (1,), "modes": ("lowest",), **settings}))
+    units, total = scores.shape
+    race = Race(units, total, RaceSettings(**{"ks": (1,), "modes": ("lowest",), **settings}))
     race.replay(scores, unreadable)
     assert race.finished
     return race

@@ -77,9 +77,9 @@ def test_the_demos_tables(name, tolerance):
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("mode", ["lowest", "highest"])
 @pytest.mark.parametrize("name", TABLES)
-def test_the_demos_tables_in_300_orders(name, mode, k, tolerance):
-    wrong, _ = show(name, demo_scores(name), 300, modes=(mode,), ks=(k,), tolerance=tolerance)
-    assert wrong <= 3
+def test_the_demos_tables_in_100_orders(name, mode, k, tolerance):
+    wrong, _ = show(name, demo_scores(name), 100, modes=(mode,), ks=(k,), tolerance=tolerance)
+    assert wrong <= 1
 
 
 def nearly_equal(seed: int) -> np.ndarray:
