@@ -80,7 +80,7 @@ def _table(frame: pd.DataFrame, run: RunResults) -> list[Block]:
     """Every tested model in as many columns as a page of 1,280 pixels shows; folded, where the models lie."""
     scores = {score for score in frame["score"] if score in RELEVANCE_SCORES}
     marks = timing_marks(frame)
-    models = list(frame.itertuples(index=False))
+    models: list[Any] = list(frame.itertuples(index=False))
     plans = [_plan(row, len(scores) > 1) for row in models]
     columns = {
         Column("plan"): plans,
@@ -136,7 +136,7 @@ def _changes(frame: pd.DataFrame, run: RunResults) -> list[str]:
     cells = []
     row: Any
     for row, reference in zip(frame.itertuples(index=False), reference_rows(frame), strict=True):
-        found = cuts.get(row.plan_id)
+        found = cuts.get(str(row.plan_id))
         if reference or full.empty:
             cells.append("")
         elif found is None:

@@ -125,6 +125,21 @@ def deeper(cut: Cut, cuts: list[Cut]) -> str:
     return "" if found is None else f"The next deeper one, {named(found.row)}, changes it by {points(found.change)}."
 
 
+def recovered(evidence: Evidence) -> tuple[str, str]:
+    """Say whether a recovered model can take the full one's place, and what recovery gained."""
+    full, pruned, model = (evidence.recovery[name] for name in ("full", "pruned", "recovered"))
+    change, gain = compared([model], [full]), compared([model], [pruned])
+    if change is None or gain is None:
+        return "What recovery gained is not known.", "The models were tested on different clips."
+    told = (
+        f"Its top-1 is {fixed(top1(model), 1)} %; against the full model that is {points(change)}, against the merely "
+        f"pruned one {points(gain)}, on {based_on(change)}."
+    )
+    if change.change >= -SMALL_LOSS / 100:
+        return "The recovered model can take the full one's place.", told
+    return "The recovered model does not reach the full one.", told
+
+
 def class_lost(evidence: Evidence, cut: Cut) -> Finding | None:
     """Does a class lose far more than the mean?"""
     assert evidence.test is not None

@@ -19,6 +19,8 @@ PREDICTED = ("sample_id", "label", "predicted", "group")
 STABILITY = ("score", "mode", "k", "same_set", "resampled", "chosen", "share")
 GAPS = ("score", "mode", "k", "last_cut", "first_kept", "clear")
 RANKED = ("score", "layer", "mean")
+RECOVERY = ("full", "pruned", "recovered")
+"""The models that a recovery tests."""
 
 
 def _command(name: str, *options: str) -> str:
@@ -37,6 +39,7 @@ class Evidence:
         one_frame: The same where every frame of a clip was its middle one.
         models: The table of tested models, see `sightline.report.tables.pruning`.
         outcomes: What each of them predicted on the test clips, like ``test``, by plan.
+        recovery: Of a run that trained a pruned model further: what ``full``, ``pruned`` and ``recovered`` predicted.
         target: The plan that was found to meet the targets on validation clips.
         validation: Top-1 of the best epoch on validation clips, in percent.
         training: Top-1 of that epoch on training clips (augmented), in percent.
@@ -56,6 +59,7 @@ class Evidence:
     one_frame: pd.DataFrame | None = None
     models: pd.DataFrame | None = None
     outcomes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    recovery: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     target: str = ""
     validation: float | None = None
     training: float | None = None
@@ -91,6 +95,7 @@ def read_evidence(run: RunResults) -> Evidence:
         one_frame=_predictions(run, ONE_FRAME),
         models=models,
         outcomes=outcomes,
+        recovery=_recovery(run),
         target=_target(run),
         validation=_percent(curves, best, "val/top1"),
         training=_percent(curves, best, "train/top1"),
@@ -115,6 +120,8 @@ def _predictions(run: RunResults, model: str) -> pd.DataFrame | None:
 
 
 def _test(run: RunResults) -> pd.DataFrame | None:
+    if "recovered" in (recovery := _recovery(run)):
+        return recovery["recovered"]  # the model that this run trained
     found = run.predictions()
     if found is not None and set(PREDICTED) <= set(found.columns):
         return None if found.empty else found[list(PREDICTED)].astype({"group": str}).replace({"group": {"nan": ""}})
@@ -123,6 +130,14 @@ def _test(run: RunResults) -> pd.DataFrame | None:
         return None
     pairs = [(i, j) for (i, j), n in np.ndenumerate(counted[1]) for _ in range(n)]
     return pd.DataFrame(pairs, columns=["label", "predicted"]).assign(group="")
+
+
+def _recovery(run: RunResults) -> dict[str, pd.DataFrame]:
+    if not run.paths.table("recovery").is_file():
+        return {}
+    found = {name: _predictions(run, name) for name in RECOVERY}
+    known = {name: predictions for name, predictions in found.items() if predictions is not None}
+    return known if len(known) == len(RECOVERY) else {}
 
 
 def _percent(curves: pd.DataFrame | None, best: int | None, name: str) -> float | None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from sightline.report.page.numbers import short
 from sightline.report.page.run_results import RunResults
-from sightline.report.verdict.cut_rules import Cut, choose_cut, class_lost, cut_loss, deeper, named, proposals, saved
+from sightline.report.verdict.cut_rules import (
+    Cut,
+    choose_cut,
+    class_lost,
+    cut_loss,
+    deeper,
+    named,
+    proposals,
+    recovered,
+    saved,
+)
 from sightline.report.verdict.data_rules import few_clips, few_subjects, left_out, no_shared_groups
 from sightline.report.verdict.evidence import Evidence, read_evidence
 from sightline.report.verdict.findings import Finding, Grade, Verdict, worst
@@ -37,7 +47,7 @@ def judge(evidence: Evidence) -> Verdict:
         return _learned_nothing(good, [finding for finding in of_the_data if finding])
     shown = cut or max(cuts, key=lambda one: one.change.change, default=None)
     found = [
-        good, classes_alike(evidence), memorised(evidence), beats_one_frame(evidence),
+        good, classes_alike(evidence), memorised(evidence), None if evidence.recovery else beats_one_frame(evidence),
         lowest_beats_highest(evidence), lowest_beats_random(evidence), beats_last(evidence),
         same_set(evidence, shown), clear_gap(evidence, shown),
         None if shown is None else class_lost(evidence, shown), *of_the_data,
@@ -72,6 +82,8 @@ def _what_can_be_cut(
 ) -> tuple[str, str, str, str]:
     """Return headline, details, advice and command."""
     layers = 0 if evidence.ranked is None else evidence.ranked["layer"].nunique()
+    if evidence.recovery:
+        return (*recovered(evidence), "", "")
     if shown is None:
         return _nothing_cut(evidence, layers)
     parts = [cut_loss(evidence, shown), saved(shown.row)]

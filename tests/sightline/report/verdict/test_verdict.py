@@ -91,6 +91,19 @@ def test_without_a_cut_the_next_command_is_told(tmp_path):
     assert nothing.belief.startswith("That cannot be said yet")
 
 
+def test_a_recovery_is_set_against_the_full_and_the_pruned_model():
+    models = {"full": FULL, "pruned": predicted(range(60)), "recovered": predicted(range(107))}
+    found = judge(Evidence(test=models["recovered"], recovery=models))
+    assert found.headline == "The recovered model can take the full one's place."
+    assert found.details.startswith("Its top-1 is 89.2 %; against the full model that is −0.8 points (95 %: ")
+    assert "against the merely pruned one +39.2 points" in found.details
+    poor = judge(Evidence(test=models["pruned"], recovery=models | {"recovered": predicted(range(61))}))
+    assert poor.headline == "The recovered model does not reach the full one."
+    recorded = read_evidence(RunResults(ROOT / "tests/old_run/recovered"))
+    assert set(recorded.recovery) == {"full", "pruned", "recovered"}
+    assert recorded.test.equals(recorded.recovery["recovered"])
+
+
 def test_old_tables_without_predictions_give_no_loss(tmp_path):
     run = make_run(tmp_path / "run")
     shutil.rmtree(run / "tables/predictions")
