@@ -140,4 +140,3 @@ def test_the_bar_counts_epochs_from_one(monkeypatch):
     assert bar._get_train_description(0).strip() == "Epoch 1/12"
     bar._trainer.max_epochs = -1
     assert bar._get_train_description(4).strip() == "Epoch 5"
-

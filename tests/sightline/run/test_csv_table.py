@@ -13,7 +13,20 @@ from hypothesis import given
 from sightline.run.csv_table import escaped, read_rows, read_table, unescaped, write_rows, write_table
 
 ROOT = Path(__file__).resolve().parents[3]
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", "=", "-", "'=1", "''@x", "+-1", "-steering"]
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "=",
+    "-",
+    "'=1",
+    "''@x",
+    "+-1",
+    "-steering",
+]
 PLAIN = ["steering", "", "a=b", "'", "'quoted'", "-5", "+1.5e-3", "-.5", "3-4", "subject 1", "-inf", "'5"]
 
 
@@ -40,7 +53,9 @@ def test_every_text_comes_back(text):
 
 
 def test_tables_come_back(tmp_path):
-    table = pd.DataFrame({"=name": FORMULAS[:4], "n": [1, -2, 3, -4], "x": [0.5, -0.25, 1e-7, -3.0], "@s": list("abcd")})
+    table = pd.DataFrame(
+        {"=name": FORMULAS[:4], "n": [1, -2, 3, -4], "x": [0.5, -0.25, 1e-7, -3.0], "@s": list("abcd")}
+    )
     write_table(table, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.reader(file))
@@ -63,7 +78,7 @@ def test_categories_and_the_index_are_escaped_too(tmp_path):
 
 def test_rows_come_back(tmp_path):
     write_rows(tmp_path / "r.csv", ["name", "k"], [["=x", -1], ["a, b", 2]])
-    assert (tmp_path / "r.csv").read_text() == "name,k\n'=x,-1\n\"a, b\",2\n"
+    assert (tmp_path / "r.csv").read_text() == 'name,k\n\'=x,-1\n"a, b",2\n'
     assert read_rows(tmp_path / "r.csv") == [{"name": "=x", "k": "-1"}, {"name": "a, b", "k": "2"}]
 
 

@@ -98,7 +98,9 @@ def test_a_folder_in_which_nothing_is_yet_is_given_back(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "tables/curves.csv", "tables/unreadable.csv", "report.html", "thesis.tex"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints/last.ckpt", "tables/curves.csv", "tables/unreadable.csv", "report.html", "thesis.tex"]
+)
 def test_a_folder_with_anything_of_value_is_kept(tmp_path, name):
     claim = claim_run_folder(tmp_path / "run")
     (claim.path / name).parent.mkdir(exist_ok=True)
