@@ -41,8 +41,8 @@ lint: install ## Check style and types
 	@$(BIN)/mypy
 
 .PHONY: tree
-tree: install ## Renew the tree in CONTRIBUTING.md
-	@$(BIN)/python -m tests.tree
+tree: ## Renew the tree in CONTRIBUTING.md
+	@$$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) -m tests.tree
 
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv); it holds hashes and no registry address

@@ -49,8 +49,8 @@ def structure_of(content: Mapping[str, Any]) -> dict[str, Any]:
     }
     for key, allowed in kinds.items():
         if not isinstance(found[key], allowed) or isinstance(found[key], bool):
-            names = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
-            raise CheckpointError(f"The checkpoint says that its {key} is {found[key]!r}; expected {names}.")
+            expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
+            raise CheckpointError(f"The checkpoint says that its {key} is {found[key]!r}; expected {expected}.")
     removed_units(found["removed_layers"] or (), found["removed_heads"] or ())
     names = found["class_names"]
     if names and len(names) != found["num_classes"]:

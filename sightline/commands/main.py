@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from sightline.commands.messages import message_of
-from sightline.commands.registry import COMMANDS, load_function
+from sightline.commands.registry import COMMANDS, load_function, what_is_lacking
 
 # Threads that spin while they wait for each other slow everything down many times where other programs use the cores as
 # well: an epoch of the demo took 145 s instead of 19. OpenMP reads this once, when PyTorch is imported.
@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     subparsers = parser.add_subparsers(dest="command", metavar="<command>", required=True)
     for name, command in COMMANDS.items():
-        subparsers.add_parser(name, help=command.summary, add_help=False)
+        lacking = what_is_lacking(command)
+        subparsers.add_parser(name, help=command.summary + (f" [{lacking}]" if lacking else ""), add_help=False)
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ Function = Callable[[str, list[str]], int | None]
 # What fits and analyses models stands beside the package in the repository and is not part of an installed wheel.
 CHECKOUT_ENTRIES = ("pyproject.toml", "train.py", "callbacks")
 TRAINING = "callbacks.commands.training:run"
+TRAINING_PACKAGES = ("lightning", "torchmetrics", "wandb")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,24 @@ def load_function(target: str, name: str) -> Function:
         ) from error
 
 
+def what_is_lacking(command: Command) -> str:
+    """Say what a command needs that is not here; empty where it can run."""
+    if command.function.startswith("sightline."):
+        return ""
+    if not _is_checkout():
+        return "not here: needs the Sightline repository"
+    missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
+    return f"not here: needs {', '.join(missing)}, see CONTRIBUTING.md" if missing else ""
+
+
+def _is_checkout() -> bool:
+    return all((Path(sightline.__file__).resolve().parents[1] / entry).exists() for entry in CHECKOUT_ENTRIES)
+
+
 def _find_training_code(name: str) -> None:
     """Let the training code beside this package be imported, before anything else of the same name."""
     root = Path(sightline.__file__).resolve().parents[1]
-    if not all((root / entry).exists() for entry in CHECKOUT_ENTRIES):
+    if not _is_checkout():
         raise ValueError(
             f"{name} needs the training code, which the installed package does not contain. Run it in the Sightline "
             f"repository: python train.py {name} ..."

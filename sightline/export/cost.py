@@ -139,8 +139,10 @@ def as_table(rows: dict[str, dict[str, Any]], title: str) -> Table:
     """Draw the rows, each value with its change in percent."""
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    columns = {"params": ("params\n(M)", 1e6, 3), "macs": ("multiply-\nadds (G)", 1e9, 2)}
     first = next(iter(rows.values()))
+    # Of one unit for the column, so that its rows compare at a glance; a small model would be 0.05 G.
+    macs = ("G", 1e9, 2) if first["macs"] >= 1e9 else ("M", 1e6, 2)
+    columns = {"params": ("params\n(M)", 1e6, 3), "macs": (f"multiply-\nadds ({macs[0]})", *macs[1:])}
     if "batch" in first:
         columns["latency_ms_b1"] = ("ms (IQR),\nbatch 1", 1, 1)
         columns["clips_per_s"] = (f"clips/s,\nbatch {first['batch']}", 1, 2)

@@ -134,3 +134,34 @@ def test_no_private_part_of_a_library_is_used(path: Path):
             assert f"def {node.attr}(" in path.read_text(), ast.unparse(node)
         if isinstance(node, ast.ImportFrom):
             assert not any(alias.name.startswith("_") for alias in node.names), ast.unparse(node)
+
+
+def test_help_marks_what_cannot_run_here(monkeypatch, capsys):
+    from sightline.commands import registry
+    from sightline.commands.main import build_parser
+
+    assert "[not here" not in build_parser().format_help()
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.importlib.util, "find_spec", lambda name: None if name == "wandb" else object())
+        told = " ".join(build_parser().format_help().split())
+    assert "best weights. [not here: needs wandb, see CONTRIBUTING.md]" in told
+    monkeypatch.setattr(registry, "CHECKOUT_ENTRIES", ("nothing",))
+    told = " ".join(build_parser().format_help().split())
+    marked = [name for name, command in registry.COMMANDS.items() if registry.what_is_lacking(command)]
+    assert marked == ["check-data", "preview", "fit", "validate", "test", "ablate", "prune", "explain"]
+    assert told.count("[not here: needs the Sightline repository]") == len(marked)
+
+
+def test_what_nobody_can_act_on_is_not_printed(tiny_config, tmp_path):
+    """A whole fit with W&B, in a process of its own: what is printed is ours alone."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    command = [sys.executable, "train.py", "fit", "--config", str(tiny_config), "--run", str(tmp_path / "r")]
+    options = ["--trainer.callbacks", "null", "--trainer.max_epochs", "1", "--wandb.mode", "offline"]
+    done = subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    table = ("Data: 2 classes", " split ", " ────", " train ", " val ", " test ", "Splits: every clip")
+    known = ("W&B: offline, in", *table, "Model: video_swin_demo", "Epoch   1/1  loss")
+    assert [line for line in lines if not line.startswith(known)] == []
+    assert len(lines) <= len(known)
+    assert (tmp_path / "r" / "wandb").is_dir()

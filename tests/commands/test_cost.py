@@ -45,6 +45,15 @@ def test_it_prints_a_table_with_latency(capsys, monkeypatch):
     assert "…" not in printed
 
 
+def test_small_models_are_told_in_millions(capsys):
+    assert code_of("cost", *DEMO) == 0
+    printed = capsys.readouterr().out
+    macs = count_cost(build_backbone("video_swin_demo", 7)).macs
+    assert macs < 1e9
+    assert "adds (M)" in printed
+    assert f"{macs / 1e6:.2f}" in printed
+
+
 def vit_demo_macs(patches: int, classes: int) -> int:
     """Closed form for vit_demo, 8x64x64, where some patches go on: multiply-adds, and 5 per element of LayerNorms."""
     d = 64
