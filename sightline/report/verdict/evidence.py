@@ -13,6 +13,7 @@ import pandas as pd
 from sightline.report.page.confusion_section import confusion
 from sightline.report.page.run_results import RunResults
 from sightline.report.page.run_sections import best_epoch, read_clips, read_curves, shared_groups, split_counts
+from sightline.run.csv_table import read_table
 from sightline.run.paths import ONE_FRAME
 
 PREDICTED = ("sample_id", "label", "predicted", "group")
@@ -115,7 +116,7 @@ def _predictions(run: RunResults, model: str) -> pd.DataFrame | None:
     path = run.paths.predictions(model)
     if not path.is_file():
         return None
-    found = pd.read_csv(path, dtype={"sample_id": str, "group": str}, keep_default_na=False)
+    found = read_table(path, dtype={"sample_id": str, "group": str}, keep_default_na=False)
     return found[list(PREDICTED)] if set(PREDICTED) <= set(found.columns) and len(found) else None
 
 
