@@ -58,7 +58,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "explain": Command("Show and measure what the heads of a trained model look at.", TRAINING),
     "report": Command(
-        "Write one HTML file that shows all results of a run; it opens by double click, without a network.",
+        "Write one HTML file that shows all results of a run, and print the verdict that it opens with.",
         "sightline.commands.report:run",
     ),
     "compare": Command(
