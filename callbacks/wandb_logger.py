@@ -80,6 +80,7 @@ def wandb_logger(options: WandbOptions, folder: Path) -> CarefulWandbLogger | No
     """
     if options.mode == "disabled" or os.environ.get("WANDB_MODE") == "disabled":
         return None
+    _set_up()
     attempts = [False, True] if _wants_online(options) else [True]
     for offline in attempts:
         logger = CarefulWandbLogger(
@@ -101,6 +102,16 @@ def wandb_logger(options: WandbOptions, folder: Path) -> CarefulWandbLogger | No
         return logger
     log.warning("The run continues without W&B. All results are in %s.", folder)
     return None
+
+
+def _set_up() -> None:
+    """Let W&B read its settings now: what Lightning passes on is warned of before it does so by itself."""
+    import wandb
+
+    try:
+        wandb.setup()
+    except Exception as error:  # as everywhere here: a run goes on without W&B
+        log.warning("W&B could not be set up (%s).", error)
 
 
 @rank_zero_only

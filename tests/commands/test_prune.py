@@ -85,9 +85,9 @@ def test_data_that_is_divided_otherwise_is_noticed(own_run, capsys):
 def test_tokens_can_be_given_on_the_command_line(own_run: Path):
     """The command that docs/commands.md names: in the place of the run's callbacks, so that it prunes once."""
     callback = "[{class_path: callbacks.PrunedCheckpoints, init_args: {depths: [], tokens: [{name: random, "
-    callback += "options: {kept: 0.5}}], latency_repeats: 0}}]"
+    callback += "options: {kept: 0.6}}], latency_repeats: 0}}]"
     before = len(pd.read_csv(own_run / "tables/pruning.csv"))
     train.main(["prune", "--run", str(own_run), "--trainer.callbacks", callback])
     table = pd.read_csv(own_run / "tables/pruning.csv")
     assert len(table) == before + 1
-    assert table["tokens"].dropna().tolist() == ["random_kept0.5"]
+    assert table["tokens"].dropna().tolist() == ["random_kept0.6"]
