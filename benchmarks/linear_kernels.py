@@ -18,7 +18,10 @@ import shlex
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from ablation import by_layer, sampled_layers
@@ -35,9 +38,10 @@ from sightline.relevance.scores import score
 from sightline.run.provenance import versions
 
 OWN = LinearKernels()
+Result = TypeVar("Result")
 
 
-def timed(kernels: LinearKernels, run) -> tuple[float, object]:
+def timed(kernels: LinearKernels, run: Callable[[], Result]) -> tuple[float, Result]:
     with using_kernels(kernels):
         start = time.process_time()
         found = run()
@@ -77,8 +81,6 @@ def forward_row(name: str, backbone: Backbone, clips: Tensor, chosen: LinearKern
         return backbone(clips)
 
     found, expected = timed(chosen, run)[1], timed(OWN, run)[1]
-    assert isinstance(found, Tensor)
-    assert isinstance(expected, Tensor)
     times = [(timed(chosen, run)[0], timed(OWN, run)[0]) for _ in range(repeats)]
     layers = {way: in_linear_layers(backbone, clips, k) for way, k in (("chosen", chosen), ("pytorch", OWN))}
     return {
@@ -103,14 +105,12 @@ def ablation_row(name: str, backbone: Backbone, clips: Tensor, chosen: LinearKer
         count += len(units[index])
         scores = {}
         for way, kernels in (("chosen", chosen), ("pytorch", OWN)):
-
-            def run(way=way, index=index):
-                return ablated_logits(backbone, clips, units[index], stack=sizes[way], control=index == layers[0])
-
+            control = index == layers[0]
+            run = partial(ablated_logits, backbone, clips, units[index], stack=sizes[way], control=control)
             base[way], logits = timed(kernels, run)
             totals[way] += base[way]
             scores[way] = score(logits.base, logits.units, label)
-            if index == layers[0]:
+            if control:
                 floors.append(float(score(logits.base, logits.control, label).r.max()))
         ratios.append(base["pytorch"] / base["chosen"])
         differences.append(

@@ -21,7 +21,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if _is_plain(x, weight):
         return F.linear(x, weight, bias)
     onednn = onednn_for(x.numel() * weight.shape[0])
-    return F.linear(x, weight, bias) if onednn is None else onednn(x, weight, bias)
+    if onednn is None:
+        return F.linear(x, weight, bias)
+    # Of some columns of a weight, as of one head, oneDNN makes a loop that is hundreds of times slower.
+    return onednn(x.contiguous(), weight.contiguous(), bias)
 
 
 def _is_plain(x: Tensor, weight: Tensor) -> bool:

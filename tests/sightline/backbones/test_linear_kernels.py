@@ -50,6 +50,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         pytest.skip("this PyTorch has no linear layer of oneDNN")
 
     def counted(x, weight, bias):
+        assert x.is_contiguous()
+        assert weight.is_contiguous(), "of a strided weight the kernel is hundreds of times slower"
         seen.append(tuple(weight.shape))
         return kernel(x, weight, bias)
 
