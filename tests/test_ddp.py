@@ -1,5 +1,6 @@
 """Two processes on one machine give what one gives. Each test starts the real command."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -48,6 +49,9 @@ def test_two_processes_fit_and_score_as_one(tiny_config: Path, tmp_path: Path):
         predictions = pd.read_csv(two / "tables/predictions" / f"{plan}.csv")
         assert predictions["sample_id"].tolist() == splits.query("split == 'test'")["sample_id"].tolist()
     assert not (tmp_path / "two-2").exists()
+
+    # One choice of kernels for both, measured by the first.
+    assert [entry["machine"]["threads"] for entry in json.loads((two / "kernels.json").read_text())["machines"]] == [1]
 
     one = tmp_path / "one"
     one.mkdir()

@@ -1,6 +1,6 @@
 """The choice of kernels for linear layers, kept with a run, so that its later commands on the same machine go by it.
 
-    kernels.json   {"machines": [{"machine": {...}, "linear": {"128x512": {"kernel": "onednn", ...}, ...}}, ...]}
+    kernels.json   {"machines": [{"machine": {...}, "linear": {"4194304": {"kernel": "onednn", ...}, ...}}, ...]}
 
 There is an entry for every machine, number of threads and PyTorch that the run was worked on with. An entry of another
 one is never used: there the kernels are measured anew, and an entry is added.
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from sightline.backbones.parts.linear_kernels import (
-    Cell,
     LinearKernels,
     Measured,
     current_kernels,
@@ -111,13 +110,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 
 def _kernels_of(content: dict[str, Any]) -> LinearKernels:
-    cells: dict[Cell, Measured] = {}
-    for name, measured in content.items():
-        width_in, width_out = map(int, name.split("x"))
-        cells[width_in, width_out] = Measured(**measured)
-    return LinearKernels(cells)
+    return LinearKernels({int(size): Measured(**content[size]) for size in sorted(content, key=int)})
 
 
 def _add(path: Path, kernels: LinearKernels) -> None:
-    linear = {f"{i}x{o}": asdict(measured) for (i, o), measured in kernels.cells.items()}
+    linear = {str(size): asdict(measured) for size, measured in kernels.sizes.items()}
     write_json(path, {"machines": [*_entries(path), {"machine": machine(), "linear": linear}]})

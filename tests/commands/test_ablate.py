@@ -7,6 +7,9 @@ import pandas as pd
 import torch
 
 import train
+from sightline.backbones.parts import linear_kernels
+from sightline.backbones.parts.linear_kernels import LinearKernels
+from sightline.run.paths import RunFolder
 from tests.commands.calling import error_of
 
 
@@ -63,3 +66,21 @@ def test_heads_can_be_screened_by_gradient(own_run: Path, capsys):
     assert screened["mean"].is_monotonic_increasing
     assert (screened["exact_samples"] == 5).all()
     assert not list((own_run / "tables").glob(".screening*"))
+
+
+def test_later_commands_run_by_the_stored_kernels(own_run: Path, monkeypatch):
+    """As a new process would: nothing is measured again, and the scores are the same to the last digit."""
+    written = RunFolder(own_run).kernels.read_bytes()
+
+    def measured_again() -> LinearKernels:
+        raise AssertionError("the run knows which kernels to use")
+
+    monkeypatch.setattr(linear_kernels, "measure", measured_again)
+    tables = []
+    for _ in range(2):
+        monkeypatch.setattr(linear_kernels, "_CHOSEN", None)
+        train.main(["ablate", "--run", str(own_run), "--split", "val", "--overwrite", "true"])
+        tables.append((own_run / "relevance/val/heads.parquet").read_bytes())
+        (own_run / "relevance/val/heads.parquet").unlink()
+    assert tables[0] == tables[1]
+    assert RunFolder(own_run).kernels.read_bytes() == written

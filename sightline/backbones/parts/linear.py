@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.backbones.parts.attention import only_counts
-from sightline.backbones.parts.linear_kernels import FEW_ROWS, onednn_for
+from sightline.backbones.parts.linear_kernels import FEW_ROWS, SIZES, onednn_for
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,22 +20,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if _is_plain(x, weight):
         return F.linear(x, weight, bias)
-    onednn = onednn_for(weight.shape[1], weight.shape[0])
-    return F.linear(x, weight, bias) if onednn is None else onednn(x, weight, bias)
+    onednn = onednn_for(x.numel() * weight.shape[0])
+    if onednn is None:
+        return F.linear(x, weight, bias)
+    # Of some columns of a weight, as of one head, oneDNN makes a loop that is hundreds of times slower.
+    return onednn(x.contiguous(), weight.contiguous(), bias)
 
 
 def _is_plain(x: Tensor, weight: Tensor) -> bool:
     """Whether a product is one for PyTorch's own kernels, whatever is faster.
 
     That is where gradients are on, in a graph that is compiled, exported or traced, under autocast, where a pass only
-    counts multiply-adds, outside of float32 on a CPU, and where there are few rows.
+    counts multiply-adds, outside of float32 on a CPU, and where there is little to compute.
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.jit.is_tracing():
         return True
-    ours = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter)
-    if not ours or x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32:
+    if type(x) is not Tensor or x.dtype != torch.float32 or x.device.type != "cpu":
         return True
-    if not weight.numel() or x.numel() < FEW_ROWS * weight.shape[1]:
+    if x.numel() * weight.shape[0] < SIZES[0] or x.numel() < FEW_ROWS * weight.shape[1]:
+        return True
+    if type(weight) not in (Tensor, nn.Parameter) or weight.dtype != torch.float32:
         return True
     return torch.is_autocast_enabled("cpu") or only_counts(x)
 

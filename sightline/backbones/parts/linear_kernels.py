@@ -4,9 +4,9 @@ Both are in the same PyTorch and differ in rounding alone. PyTorch hands float32
 processors uses half of what they can do; oneDNN is called by an operator that PyTorch keeps for its compiler. That
 operator is private, so it is looked for, and PyTorch's own path stands in where it is missing or fails.
 
-What is measured is a table by the layer's two widths, once in a process and number of threads; the number of rows has
-no part in it, so that the choice depends neither on the batch nor on what ran first.
-`sightline.backbones.stored_kernels` keeps the table with a run.
+What decides is how many multiply-adds a product has: a call of oneDNN costs more, and computes faster. So both are
+measured on a ladder of sizes, once in a process and number of threads. `sightline.backbones.stored_kernels` keeps what
+was found with a run.
 """
 
 from __future__ import annotations
@@ -26,33 +26,32 @@ from torch import Tensor
 
 PLAIN = "SIGHTLINE_PLAIN_LINEAR"
 """Set to 1 in the environment, it leaves all linear layers to PyTorch's own kernels."""
-FEW_ROWS = 64
-"""Products of fewer rows (class tokens, classifiers) are PyTorch's: they take next to no time, most of it overhead."""
+FEW_ROWS = 16
+"""Products of fewer rows (class tokens, classifiers) are PyTorch's: they are bound by reading the weight."""
+SIZES = (2**20, 2**22, 2**24, 2**26, 2**28)
+"""Multiply-adds at which both are measured. Each stands for what lies up to the next; what is smaller is PyTorch's."""
 MARGIN = 1.25
-"""How many times faster oneDNN has to be. Where it is worth it, it is about twice as fast; what is nearly as fast must not
-be told apart by noise, because runs that choose otherwise differ in rounding."""
+"""How many times faster oneDNN has to be. Where it is worth it, it is about twice as fast; what is nearly as fast must
+not be told apart by noise, because runs that choose otherwise differ in rounding."""
 TOLERANCE = 1e-5
 """How far the two may be apart, relative to the largest value."""
-# Widths that stand for those below the limits, and for what is wider.
-WIDTHS = (32, 128, 512, 1536)
-_LIMITS = (64, 256, 1024)
-_ROWS = 256
+# Forms in which a size is measured, by their rows; the weight is square.
+_FORMS = (1024, 64)
 _REPEATS = 9
-_OPERATIONS = 5e7  # of what is timed at once: half a millisecond
-_SECONDS_PER_CELL = 0.25  # on a slow or busy machine; three repeats are made all the same
+_OPERATIONS = 2**25  # of what is timed at once: about half a millisecond
+_SECONDS_PER_FORM = 0.25  # on a slow or busy machine; three repeats are made all the same
 
 Kernel = Literal["onednn", "pytorch"]
-Cell = tuple[int, int]
 OneDNN = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about layers of some widths.
+    """What was found out about products of a size.
 
     Attributes:
         kernel: What runs them.
-        times_faster: Time of PyTorch's own kernel by that of oneDNN's.
+        times_faster: Time of PyTorch's own kernel by that of oneDNN's, in the form where that is least.
         largest_difference: Between the two, relative to the largest value.
     """
 
@@ -67,22 +66,22 @@ class Measured:
 
 @dataclass(frozen=True)
 class LinearKernels:
-    """The choice for layers of all widths.
+    """The choice for products of all sizes.
 
     Attributes:
-        cells: By input and output width, each out of `WIDTHS`; what is not there is PyTorch's.
+        sizes: By the multiply-adds from which it holds, see `SIZES`, in ascending order.
     """
 
-    cells: Mapping[Cell, Measured] = field(default_factory=dict)
+    sizes: Mapping[int, Measured] = field(default_factory=dict)
 
-    def kernel(self, width_in: int, width_out: int) -> Kernel:
-        """Return what runs a layer of any widths."""
-        found = self.cells.get((_standing_for(width_in), _standing_for(width_out)))
-        return "pytorch" if found is None else found.kernel
-
-
-def _standing_for(width: int) -> int:
-    return next((stand for stand, limit in zip(WIDTHS, _LIMITS, strict=False) if width < limit), WIDTHS[-1])
+    def kernel(self, multiply_adds: int) -> Kernel:
+        """Return what runs a product of this size."""
+        found: Kernel = "pytorch"
+        for size, measured in self.sizes.items():
+            if size > multiply_adds:
+                break
+            found = measured.kernel
+        return found
 
 
 def find_onednn() -> OneDNN | None:
@@ -115,12 +114,12 @@ def _let_counters_know(operator: Any) -> None:
 
 
 def measure() -> LinearKernels:
-    """Measure both kernels on this machine with the threads that PyTorch has: about half a second."""
+    """Measure both kernels on this machine with the threads that PyTorch has: about 0.3 s."""
     threads, found = torch.get_num_threads(), []
 
     def work() -> None:
         torch.set_num_threads(threads)  # OpenMP's number belongs to the thread
-        found.append(_measured_cells())
+        found.append(_measured_sizes())
 
     # A thread of its own has none of the caller's modes: autocast, counting of operations or of memory, gradients.
     thread = threading.Thread(target=work, name="measuring linear layers")
@@ -130,40 +129,48 @@ def measure() -> LinearKernels:
 
 
 @torch.no_grad()
-def _measured_cells() -> LinearKernels:
+def _measured_sizes() -> LinearKernels:
     onednn = find_onednn()
     if onednn is None:
         return LinearKernels()
     try:
-        return LinearKernels({(i, o): _measured_cell(onednn, i, o) for i in WIDTHS for o in WIDTHS})
+        return LinearKernels({size: _measured_size(onednn, size) for size in SIZES})
     except RuntimeError:  # an operator that exists and does not work for some sizes
         return LinearKernels()
 
 
-def _measured_cell(onednn: OneDNN, width_in: int, width_out: int) -> Measured:
-    """Compare processor time, into which what other programs do on a busy machine hardly enters."""
+def _measured_size(onednn: OneDNN, size: int) -> Measured:
+    ratios, differences = zip(*(_compared(onednn, rows, math.isqrt(size // rows)) for rows in _FORMS), strict=True)
+    faster, difference = min(ratios), max(differences)
+    # Written so that a difference of NaN is not taken for a small one.
+    better = faster >= MARGIN and all(d <= TOLERANCE for d in differences)
+    return Measured("onednn" if better else "pytorch", round(faster, 3), difference)
+
+
+def _compared(onednn: OneDNN, rows: int, width: int) -> tuple[float, float]:
+    """Return how many times faster oneDNN is, and the relative difference.
+
+    Of processor time, into which what other programs do on a busy machine hardly enters.
+    """
     generator = torch.Generator().manual_seed(0)
-    shapes = ((_ROWS, width_in), (width_out, width_in), (width_out,))
+    shapes = ((rows, width), (width, width), (width,))
     x, weight, bias = (torch.randn(s, generator=generator, dtype=torch.float32, device="cpu") for s in shapes)
-    weight /= math.sqrt(width_in)
+    weight /= math.sqrt(width)
     kernels: tuple[OneDNN, OneDNN] = (F.linear, onednn)
     own, other = (kernel(x, weight, bias) for kernel in kernels)  # warms up too
     difference = float((own - other).abs().max() / own.abs().max())
-    passes = max(1, round(_OPERATIONS / (2 * _ROWS * width_in * width_out)))
+    passes = max(1, _OPERATIONS // (rows * width**2))
     shortest = [math.inf, math.inf]
     began = time.perf_counter()
     for repeat in range(_REPEATS):
-        if repeat >= 3 and time.perf_counter() - began > _SECONDS_PER_CELL:
+        if repeat >= 3 and time.perf_counter() - began > _SECONDS_PER_FORM:
             break
         for place, kernel in enumerate(kernels):  # in turns: what else happens strikes both
             start = time.process_time()
             for _ in range(passes):
                 kernel(x, weight, bias)
             shortest[place] = min(shortest[place], time.process_time() - start)
-    faster = shortest[0] / shortest[1]
-    # Written so that a difference of NaN is not taken for a small one.
-    better = faster >= MARGIN and difference <= TOLERANCE
-    return Measured("onednn" if better else "pytorch", round(faster, 3), difference)
+    return shortest[0] / shortest[1], difference
 
 
 class _Chosen:
@@ -224,11 +231,11 @@ def using_kernels(kernels: LinearKernels) -> Iterator[None]:
             by_threads[threads] = before
 
 
-def onednn_for(width_in: int, width_out: int) -> OneDNN | None:
-    """Return oneDNN's kernel where a layer of these widths is to run by it, None where PyTorch's own is to."""
+def onednn_for(multiply_adds: int) -> OneDNN | None:
+    """Return oneDNN's kernel where a product of this size is to run by it, None where PyTorch's own is to."""
     if is_plain() or not torch.backends.mkldnn.enabled:
         return None
     chosen = _chosen()
-    if chosen.onednn is None or chosen.of(torch.get_num_threads()).kernel(width_in, width_out) == "pytorch":
+    if chosen.onednn is None or chosen.of(torch.get_num_threads()).kernel(multiply_adds) == "pytorch":
         return None
     return chosen.onednn

@@ -9,10 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.backbones import VARIANTS, build_backbone
+from sightline.backbones.parts import linear as linear_module
 from sightline.backbones.parts import linear_kernels
 from sightline.backbones.parts.linear import Linear, linear, smaller_linear
 from sightline.backbones.parts.linear_kernels import (
-    WIDTHS,
+    SIZES,
     LinearKernels,
     Measured,
     current_kernels,
@@ -22,7 +23,7 @@ from sightline.backbones.parts.linear_kernels import (
 from sightline.relevance.ablation import ablated_logits
 from tests.conftest import randomise
 
-ALL = LinearKernels({(i, o): Measured("onednn", 2.0, 0.0) for i in WIDTHS for o in WIDTHS})
+ALL = LinearKernels({0: Measured("onednn", 2.0, 0.0)})
 NONE = LinearKernels()
 needs_onednn = pytest.mark.skipif(find_onednn() is None, reason="this PyTorch has no linear layer of oneDNN")
 # Small layers of the published kind: heads and windows as in the full sizes, clips that take no time.
@@ -34,6 +35,12 @@ SMALL = {
 }
 
 
+@pytest.fixture(autouse=True)
+def small_products_too(monkeypatch: pytest.MonkeyPatch):
+    """Let small models have products that are large enough."""
+    monkeypatch.setattr(linear_module, "SIZES", (1,))
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the weights that oneDNN's kernel is called with."""
@@ -43,6 +50,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         pytest.skip("this PyTorch has no linear layer of oneDNN")
 
     def counted(x, weight, bias):
+        assert x.is_contiguous()
+        assert weight.is_contiguous(), "of a strided weight the kernel is hundreds of times slower"
         seen.append(tuple(weight.shape))
         return kernel(x, weight, bias)
 
@@ -139,7 +148,10 @@ def test_training_is_untouched(tiny_swin, tiny_clips, calls):
 def test_what_else_stays_with_pytorch(calls):
     layer, x = Linear(32, 48), torch.randn(128, 32)
     with using_kernels(ALL):
-        layer(x[:63])  # few rows
+        layer(x[:15])  # few rows
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(linear_module, "SIZES", (128 * 32 * 48 + 1,))
+            layer(x)  # little to compute
         layer.double()(x.double())
         layer.float()
         layer.to("meta")(x.to("meta"))
@@ -205,11 +217,12 @@ def test_all_linear_layers_are_taken_over(name):
 
 
 def test_the_choice_is_by_measurement(monkeypatch):
-    """oneDNN here is PyTorch's own kernel run five times for widths below 64, and free of cost above."""
-    answers = {}
+    """oneDNN here is PyTorch's own kernel: run five times where a size is to be slower, else computed once and kept."""
+    answers, slow = {}, SIZES[:2]
 
     def fake(x, weight, bias):
-        if weight.shape[1] < 64:
+        size = x.numel() * len(weight)
+        if any(0.9 * s < size <= s for s in slow):  # the sides of a weight are whole numbers
             for _ in range(4):
                 F.linear(x, weight, bias)
             return F.linear(x, weight, bias)
@@ -220,19 +233,23 @@ def test_the_choice_is_by_measurement(monkeypatch):
 
     monkeypatch.setattr(linear_kernels, "find_onednn", lambda: fake)
     found = linear_kernels.measure()
-    assert {cell for cell, measured in found.cells.items() if measured.kernel == "pytorch"} == {
-        (32, width) for width in WIDTHS
-    }
-    assert found.cells[32, 512].times_faster < 0.5
-    assert found.kernel(1, 1) == found.kernel(63, 5000) == "pytorch"
-    assert found.kernel(64, 1) == found.kernel(9999, 9999) == "onednn"
+    assert [measured.kernel for measured in found.sizes.values()] == ["pytorch"] * 2 + ["onednn"] * 3
+    assert found.sizes[SIZES[0]].times_faster < 0.5
+    assert found.kernel(0) == found.kernel(SIZES[2] - 1) == "pytorch"
+    assert found.kernel(SIZES[2]) == found.kernel(10**12) == "onednn"
+
+
+def test_nearly_as_fast_is_not_faster(monkeypatch):
+    """The same kernel on both sides: no noise makes it 1.25 times as fast as itself."""
+    monkeypatch.setattr(linear_kernels, "find_onednn", lambda: F.linear)
+    assert {measured.kernel for measured in linear_kernels.measure().sizes.values()} == {"pytorch"}
 
 
 @pytest.mark.parametrize("wrong", [1e-4, float("nan")])
 def test_a_kernel_with_other_results_is_not_used(monkeypatch, wrong):
     monkeypatch.setattr(linear_kernels, "find_onednn", lambda: lambda x, w, b: torch.full((len(x), len(w)), wrong))
     found = linear_kernels.measure()
-    assert {measured.kernel for measured in found.cells.values()} == {"pytorch"}
+    assert {measured.kernel for measured in found.sizes.values()} == {"pytorch"}
 
 
 def failing(*_):

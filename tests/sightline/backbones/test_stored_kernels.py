@@ -12,8 +12,8 @@ from sightline.backbones.parts.linear_kernels import LinearKernels, Measured, cu
 from sightline.backbones.stored_kernels import machine, settle_kernels
 from sightline.run.ranks import Ranks
 
-ONE = LinearKernels({(32, 32): Measured("pytorch", 0.5, 0.0), (32, 128): Measured("onednn", 2.0, 1e-7)})
-OTHER = LinearKernels({(32, 32): Measured("onednn", 1.3, 0.0)})
+ONE = LinearKernels({100: Measured("pytorch", 0.5, 0.0), 10**6: Measured("onednn", 2.0, 1e-7)})
+OTHER = LinearKernels({100: Measured("onednn", 1.3, 0.0)})
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_a_machine_is_known_by_what_changes_kernels(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"machines": [{}]}', '{"machines": [{"machine": {"torch": 1}, "linear": {"32x32": {}}}]}']
+    "content", ["{", "[]", '{"machines": [{}]}', '{"machines": [{"machine": {"torch": 1}, "linear": {"100": {}}}]}']
 )
 def test_a_damaged_file_is_replaced(tmp_path, content, caplog):
     path = tmp_path / "kernels.json"
