@@ -12,7 +12,7 @@ from sightline.report.page.charts import accuracy_curves
 from sightline.report.page.numbers import column, fixed, interval, signed
 from sightline.report.page.run_results import RunResults
 from sightline.report.tables.pruning import RELEVANCE_SCORES, reference_rows
-from sightline.report.tables.pruning_layout import plan_label, removed_units, timing_marks, timing_note
+from sightline.report.tables.pruning_layout import plan_label, removed_units, timing_marks, timing_notes
 
 TARGETS = ("plan_id", "k", "gmacs", "latency_ms", "val_top1_drop", "meets")
 
@@ -90,8 +90,12 @@ def _table(frame: pd.DataFrame) -> Table:
         Column("tokens kept %", True, "of all tokens, mean over layers and clips"): [
             fixed(value, 1) for value in frame["tokens_kept_pct"]
         ],
-        Column("ms per clip", True, "at batch 1"): [fixed(value, 1) for value in frame["latency_ms_b1"]],
-        Column(_throughput(frame), True): [fixed(value, 1) for value in frame["clips_per_s"]],
+        Column("ms per clip", True, "at batch 1; in brackets the interquartile range of the repeats"): _spread(
+            frame, "latency_ms_b1", "latency_iqr_ms_b1"
+        ),
+        Column(_throughput(frame), True, "in brackets the interquartile range of the repeats"): _spread(
+            frame, "clips_per_s", "clips_per_s_iqr"
+        ),
         Column("timed", False, "in which measurement"): [marks.get(run, "") for run in frame["timing_run"]],
         Column("folder in pruned/"): ["" if row.mode == "none" else row.plan_id for row in frame.itertuples()],
     }
@@ -104,12 +108,18 @@ def _table(frame: pd.DataFrame) -> Table:
         "clips show the same driver they are too narrow. Milliseconds and clips per second were measured on the "
         "machine that ran the command."
     )
-    caption = " ".join(part for part in (caption, timing_note(frame)) if part)
+    caption = " ".join(part for part in (caption, *timing_notes(frame)) if part)
     return Table(list(columns), rows, caption, strong)
 
 
 def _intervals(frame: pd.DataFrame) -> list[str]:
     return [interval(low, high, 1) for low, high in zip(frame["top1_low"], frame["top1_high"], strict=True)]
+
+
+def _spread(frame: pd.DataFrame, name: str, iqr: str) -> list[str]:
+    """Write a column of medians, each with the interquartile range of its repeats where it is known."""
+    pairs = zip(frame[name], frame[iqr], strict=True)
+    return [fixed(value, 1) + ("" if pd.isna(spread) else f" ({spread:.1f})") for value, spread in pairs]
 
 
 def _changes(frame: pd.DataFrame, name: str) -> list[str]:
