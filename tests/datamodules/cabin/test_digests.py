@@ -155,6 +155,25 @@ def test_clips_that_differ_from_the_expected_ones_are_told(cabin, tmp_path, monk
     assert f"They were drawn by numpy {np.__version__} instead of 1.0." in caplog.text
 
 
+def test_what_an_older_version_rendered_is_used_on_and_told(tmp_path, caplog):
+    old = tmp_path / SMALL.folder(1)
+    assert old.name != SMALL.folder()
+    assert files.folder_in(tmp_path, SMALL) == tmp_path / SMALL.folder()
+    write_cabin(tmp_path / SMALL.folder(), SMALL, workers=1)
+    (tmp_path / SMALL.folder()).rename(old)
+    (old / "digests.csv").unlink()
+    (old / "cabin.json").write_text(json.dumps(SMALL.record(1)))
+    assert files.folder_in(tmp_path, SMALL) == old
+    before = {path: path.stat().st_mtime_ns for path in old.rglob("*")}
+    write_cabin(old, SMALL)
+    assert "rendered by an older version" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in old.rglob("*")} == before
+    with pytest.raises(ValueError, match="seed is 0, expected 3"):
+        write_cabin(old, dataclasses.replace(SMALL, seed=3))
+    write_cabin(tmp_path / SMALL.folder(), SMALL, workers=1)
+    assert files.folder_in(tmp_path, SMALL) == tmp_path / SMALL.folder()
+
+
 def test_nothing_is_expected_of_settings_of_ones_own(cabin, caplog):
     assert SMALL.folder() not in json.loads(digests.EXPECTED.read_text())
     assert digests.tell_differences(SMALL.folder(), digests.read_digests(cabin)) == []
