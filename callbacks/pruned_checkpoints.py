@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
 import torch
@@ -36,7 +36,12 @@ from sightline.report.figures.saving import save_figure
 from sightline.report.tables.measured_rows import earlier_rows, measured_row, with_speed
 from sightline.report.tables.outcomes import accuracy_by, read_outcomes
 from sightline.report.tables.pruning import (
+    FORMAT,
+    RUNTIME,
+    UNPRUNED,
     PruningRow,
+    in_order,
+    pruning_rows,
     read_pruning_table,
     write_pruning_table,
 )
@@ -75,6 +80,7 @@ class PrunedCheckpoints(Analysis):
         latency_repeats: int = 20,
         programs: list[Literal["torch_export", "onnx"]] | None = None,
         export_full: bool = False,
+        retime: bool = False,
     ) -> None:
         """Set up the pruning.
 
@@ -104,6 +110,8 @@ class PrunedCheckpoints(Analysis):
             programs: Programs that go into every exported folder and run without Sightline: torch_export (model.pt2),
                 onnx (model.onnx). None by default; both take up to some minutes per model.
             export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
+            retime: Only time every model of the table again, in one run, e.g. when the machine is quiet; nothing is
+                exported or tested.
         """
         only_other = methods is None and (targets is not None or bool(heads) or bool(tokens))
         self.request = PruningRequest(
@@ -124,6 +132,7 @@ class PrunedCheckpoints(Analysis):
         self.latency_repeats = latency_repeats
         self.programs = programs or []
         self.export_full = export_full
+        self.retime = retime
         check_programs(self.programs)
         if self.programs and tokens:
             raise ValueError("programs run with all tokens: prune with tokens and with programs one after the other.")
@@ -138,6 +147,9 @@ class PrunedCheckpoints(Analysis):
         self.request.check(module.backbone)
 
     def analyse(self, context: Context) -> None:
+        if self.retime:
+            context.ranks.together(lambda: self._report(context, self._timed_again(context)), only_first=True)
+            return
         chooser = PlanChooser(self._scored_model(context), self.request)
         choices = chooser.choose()
         missed = None
@@ -158,7 +170,7 @@ class PrunedCheckpoints(Analysis):
             rows += [row] if row is not None else []
         # Whether the model needs motion at all, for the verdict.
         predict_clips(context, context.backbone, "test", ONE_FRAME, self.batch_size, look=repeated_frame)
-        context.ranks.together(lambda: self._report(context, self._with_speed(context, rows)), only_first=True)
+        context.ranks.together(lambda: self._report(context, self._with_earlier(context, rows)), only_first=True)
         if missed:  # only now: what could be made is made
             raise ValueError(f"{missed} The other models are exported and tested.")
 
@@ -200,7 +212,7 @@ class PrunedCheckpoints(Analysis):
 
     def _model(self, context: Context, plan_id: str) -> ExportedModel:
         """The model of a plan: what is tested is what lies on disk."""
-        if plan_id == unpruned_plan(self.request.score).plan_id:
+        if plan_id in {unpruned_plan(score).plan_id for score in get_args(Score)}:
             return ExportedModel(context.backbone, None)
         model = load_exported(self._folder(context, plan_id))
         model.backbone.to(next(context.backbone.parameters()).device)
@@ -246,10 +258,34 @@ class PrunedCheckpoints(Analysis):
         cost = count_cost(backbone, reducer, clips)
         return measured_row(context.module.hparams["backbone"], plan, accuracy(predictions), cost, full, kept)
 
+    def _with_earlier(self, context: Context, rows: list[PruningRow]) -> list[PruningRow]:
+        """Add the rows of other plans for the same weights, and time all of them in one run."""
+        path, sha256 = context.run.pruning_table, weights_sha256(context.backbone)
+        return self._with_speed(context, in_order([*rows, *earlier_rows(path, context.run.pruned, sha256, rows)]))
+
+    def _timed_again(self, context: Context) -> list[PruningRow]:
+        path = context.run.pruning_table
+        if not path.is_file():
+            raise ValueError(f"Expected {path}, whose models are to be timed again. Prune first, without retime.")
+        if not self.latency_repeats:
+            raise ValueError("retime measures times, and latency_repeats 0 measures none. Give one of them.")
+        full = [
+            row for row in pruning_rows(read_pruning_table(path)) if row.mode == UNPRUNED and row.runtime == RUNTIME
+        ]
+        return self._with_earlier(context, full)
+
     def _with_speed(self, context: Context, rows: list[PruningRow]) -> list[PruningRow]:
-        """Time models side by side, machines drift too much for one after the other; not more than memory holds."""
+        """Time models side by side, machines drift too much for one after the other; not more than memory holds.
+
+        Rows of other runtimes keep their times, and the name of the run that these are of.
+        """
         if not self.latency_repeats:
             return rows
+        ours = [row for row in rows if row.runtime == RUNTIME and row.format == FORMAT]
+        timed = {row.plan_id: row for row in self._timed(context, ours)}
+        return [timed[row.plan_id] if row in ours else row for row in rows]
+
+    def _timed(self, context: Context, rows: list[PruningRow]) -> list[PruningRow]:
         clips = context.some_clips("test", self.latency_batch)
         device = device_name(next(context.backbone.parameters()).device)
         timing_run = f"{datetime.now(UTC).isoformat(timespec='seconds')} on {device}"
@@ -280,7 +316,6 @@ class PrunedCheckpoints(Analysis):
 
     def _report(self, context: Context, rows: list[PruningRow]) -> None:
         path = context.run.pruning_table
-        rows += earlier_rows(path, context.run.pruned, weights_sha256(context.backbone), rows)
         write_pruning_table(rows, path)
         frame = read_pruning_table(path)
         write_text(path.with_suffix(".md"), pruning_table_markdown(frame) + "\n")

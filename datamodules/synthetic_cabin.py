@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ from datamodules.cabin.files import (
     CabinSettings,
     ClipName,
     clip_boxes,
+    folder_in,
     perform,
     render_clip,
     video_name,
@@ -76,8 +76,9 @@ class SyntheticCabin(DriverClips):
             seed=clip_seed,
             zoom=clip_zoom,
         )
-        folder = Path(root) / self.cabin.folder()
-        super().__init__(root=str(folder), annotations=None, classes=list(self.cabin.actions), **kwargs)
+        super().__init__(
+            root=str(folder_in(root, self.cabin)), annotations=None, classes=list(self.cabin.actions), **kwargs
+        )
         self.render_workers = render_workers
 
     @property

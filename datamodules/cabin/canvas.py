@@ -53,11 +53,15 @@ class Camera:
     @cached_property
     def _origin(self) -> Floats:
         centre = np.array([self.width / 2, self.height / 2], dtype=np.float32)
-        return centre + np.array([self.dx - 0.5, self.dy - 0.5], dtype=np.float32) @ self._matrix
+        return centre + self._turned(np.array([self.dx - 0.5, self.dy - 0.5], dtype=np.float32))
+
+    def _turned(self, points: Floats) -> Floats:
+        # Not a matrix product: those of BLAS add differently on other processors.
+        return points[..., :1] * self._matrix[0] + points[..., 1:] * self._matrix[1]
 
     def to_pixels(self, points: ArrayLike) -> Floats:
         """Map scene points (..., 2) to pixel coordinates (..., 2); pixel (0, 0) covers [0, 1) x [0, 1)."""
-        return np.asarray(points, dtype=np.float32) @ self._matrix + self._origin
+        return self._turned(np.asarray(points, dtype=np.float32)) + self._origin
 
 
 def _per_frame(value: ArrayLike) -> Floats:
@@ -66,6 +70,12 @@ def _per_frame(value: ArrayLike) -> Floats:
     if len(values) > 1 and (values == values[0]).all():
         values = values[:1]
     return values[:, None, None]
+
+
+def _cos_sin(angle: Floats) -> tuple[Floats, Floats]:
+    """Return cosine and sine, rounded from double precision: in single precision processors differ in the last bit."""
+    wide = angle.astype(np.float64)
+    return np.cos(wide).astype(np.float32), np.sin(wide).astype(np.float32)
 
 
 class Canvas:
@@ -120,7 +130,7 @@ class Canvas:
         c = self._points(centre)
         rx, ry = (_per_frame(r) * self.camera.scale for r in radii)
         turn = _per_frame(angle) + self.camera.roll
-        cos, sin = np.cos(turn), np.sin(turn)
+        cos, sin = _cos_sin(turn)
         thick = 0.0 if ring is None else _per_frame(ring) * self.camera.scale
         reach = np.hypot(rx * cos, ry * sin) + thick, np.hypot(rx * sin, ry * cos) + thick
         region = self._open(c, reach, look)
@@ -176,7 +186,7 @@ class Canvas:
         c = self._points(centre)
         hx, hy = (_per_frame(h) * self.camera.scale for h in half)
         turn = _per_frame(angle) + self.camera.roll
-        cos, sin = np.cos(turn), np.sin(turn)
+        cos, sin = _cos_sin(turn)
         reach = np.abs(hx * cos) + np.abs(hy * sin), np.abs(hx * sin) + np.abs(hy * cos)
         region = self._open(c, reach, look)
         if region is None:

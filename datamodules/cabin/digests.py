@@ -11,7 +11,6 @@ This module imports neither torch nor Lightning.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from sightline.run.atomic import replacing
+from sightline.run.csv_table import read_rows, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +45,14 @@ def versions() -> dict[str, str]:
 
 def write_digests(root: Path, digests: dict[str, ClipDigests]) -> None:
     """Write ``digests.csv`` of a data set; ``digests`` has every video in the data set's order."""
-    with replacing(root / DIGESTS) as unfinished, unfinished.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["video", *ClipDigests._fields])
-        writer.writerows((video, *pair) for video, pair in digests.items())
+    write_rows(root / DIGESTS, ["video", *ClipDigests._fields], ((video, *pair) for video, pair in digests.items()))
 
 
 def read_digests(root: Path) -> dict[str, ClipDigests]:
     """Return what ``digests.csv`` of a data set says, by video; nothing where it is missing."""
     if not (root / DIGESTS).is_file():
         return {}
-    with (root / DIGESTS).open(newline="") as file:
-        return {row["video"]: ClipDigests(row["rendered"], row["decoded"]) for row in csv.DictReader(file)}
+    return {row["video"]: ClipDigests(row["rendered"], row["decoded"]) for row in read_rows(root / DIGESTS)}
 
 
 def tell_differences(folder: str, digests: dict[str, ClipDigests]) -> list[str]:

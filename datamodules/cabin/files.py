@@ -44,6 +44,8 @@ from sightline.run.atomic import replacing, write_json
 # Raise it with every change that alters pixels or files, and renew what `datamodules.cabin.digests` expects: folders
 # rendered by another version are refused.
 FORMAT_VERSION = 2
+# Whole folders of this version are used on, so that older runs find the clips that they were trained on.
+OLDER_VERSION = 1
 DONE, STARTED = "cabin.json", "cabin.incomplete.json"
 OBJECTS = ("head", "right_hand", "left_hand", "key_object")
 # Below this, starting processes takes longer than rendering.
@@ -128,15 +130,26 @@ class CabinSettings:
                 for repetition in range(self.clips_per_action):
                     yield subject, action, repetition
 
-    def record(self) -> dict:
+    def record(self, version: int | None = None) -> dict:
         """Return what ``cabin.json`` holds."""
-        return {"format": FORMAT_VERSION, **asdict(self), "actions": list(self.actions), "fps": float(self.fps)}
+        return {
+            "format": version or FORMAT_VERSION,
+            **asdict(self),
+            "actions": list(self.actions),
+            "fps": float(self.fps),
+        }
 
-    def folder(self) -> str:
-        """Return a folder name that differs wherever the content would."""
-        digest = hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:8]
+    def folder(self, version: int | None = None) -> str:
+        """Return a folder name that differs wherever the content would, also by the version that rendered it."""
+        digest = hashlib.sha256(json.dumps(self.record(version), sort_keys=True).encode()).hexdigest()[:8]
         counts = f"{len(self.actions)}actions-{self.subjects}subjects-{self.clips_per_action}clips"
         return f"{counts}-{self.frames}x{self.height}x{self.width}-{digest}"
+
+
+def folder_in(root: str | Path, settings: CabinSettings) -> Path:
+    """Return where a data set lies or will lie below ``root``: what an older version rendered is used on."""
+    folder, older = (Path(root) / settings.folder(version) for version in (FORMAT_VERSION, OLDER_VERSION))
+    return older if (older / DONE).is_file() and not (folder / DONE).is_file() else folder
 
 
 def check_actions(actions: tuple[str, ...] | list[str]) -> None:
@@ -222,6 +235,13 @@ def write_cabin(root: str | Path, settings: CabinSettings, workers: int | None =
     if workers is not None and workers < 1:
         raise ValueError(f"Expected workers >= 1 or none for a default, got {workers}.")
     whole = _check_root(root, settings)
+    if whole and json.loads((root / DONE).read_text())["format"] == OLDER_VERSION:
+        log.warning(
+            "The clips in %s were rendered by an older version, which renders a few of them differently now and then. "
+            "They are used as they are; delete the folder to have them rendered anew, as the documented figures need.",
+            root,
+        )
+        return
     names = list(settings.names())
     if not whole or not _intact(root, names, workers):
         root.mkdir(parents=True, exist_ok=True)
@@ -287,6 +307,8 @@ def _check_root(root: Path, settings: CabinSettings) -> bool:
         if not (root / mark).is_file():
             continue
         found, wanted = json.loads((root / mark).read_text()), settings.record()
+        if mark == DONE and found.get("format") == OLDER_VERSION:
+            wanted = settings.record(OLDER_VERSION)
         differing = [key for key in wanted if found.get(key) != wanted[key]]
         if differing:
             listed = "; ".join(f"{key} is {found.get(key)!r}, expected {wanted[key]!r}" for key in differing)

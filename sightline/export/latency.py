@@ -2,7 +2,8 @@
 
 Machines are shared and drift, so models that are compared are timed in turns, in an order that rotates from round to
 round, and medians are reported with their interquartile range. What is timed is what a user runs: uint8 clips that
-already are on the device, normalisation, forward pass.
+already are on the device, normalisation, forward pass. What else the machine did meanwhile is told by the share of the
+time in which this process waited for a core.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from sightline.backbones import Backbone
 from sightline.backbones.contract.reducer import Reducer
+from sightline.export.other_work import core_times, waited_pct
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,17 @@ class Latency:
         iqr_ms: Interquartile range over the repeats, in milliseconds.
         clips_per_s: Clips per second at the median.
         batch: Clips per batch.
+        clips_per_s_iqr: Interquartile range over the repeats, in clips per second.
+        waited_pct: Share of its time that this process waited for a core while all models were timed, in percent; see
+            `sightline.export.other_work`. None where the system does not tell.
     """
 
     median_ms: float
     iqr_ms: float
     clips_per_s: float
     batch: int
+    clips_per_s_iqr: float = 0.0
+    waited_pct: float | None = None
 
 
 def measure_latency(
@@ -93,18 +100,21 @@ def compare_latency(
     times: dict[str, list[float]] = {name: [] for name in names}
     # Not inference_mode: what a backbone caches in there (its bias) could not be used outside.
     with torch.no_grad(), evaluating(backbones.values()):
+        before = core_times()
         for turn in range(warmup + repeats):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
                 elapsed = _forward_ms(run[name], shown[name])
                 if turn >= warmup:
                     times[name].append(elapsed)
-    return {name: _summary(times[name], batch) for name in names}
+        waited = waited_pct(before, core_times())
+    return {name: _summary(times[name], batch, waited) for name in names}
 
 
-def _summary(times_ms: list[float], batch: int) -> Latency:
+def _summary(times_ms: list[float], batch: int, waited: float | None) -> Latency:
     low, median, high = np.quantile(times_ms, [0.25, 0.5, 0.75]).tolist()
-    return Latency(median, high - low, 1000.0 * batch / median, batch)
+    slowest, fastest = np.quantile(1000.0 * batch / np.asarray(times_ms), [0.25, 0.75]).tolist()
+    return Latency(median, high - low, 1000.0 * batch / median, batch, fastest - slowest, waited)
 
 
 def _clips_for(backbone: Backbone, batch: int, clips: Tensor | None) -> Tensor:

@@ -145,7 +145,7 @@ def test_report_and_comparison_tell_the_plans_apart(pruned, tmp_path):
     assert "tokens random" in (pruned.folder / "tables" / "pruning.md").read_text()
 
 
-def test_rows_of_an_earlier_pruning_stay_and_say_when_they_were_timed(copied):
+def test_rows_of_an_earlier_pruning_stay_and_are_timed_again_with_the_new_ones(copied):
     path = copied.folder / "tables" / "pruning.csv"
     before = read_pruning_table(path)
     path.write_text(path.read_text().replace(before["timing_run"][0], "long ago"))
@@ -153,10 +153,42 @@ def test_rows_of_an_earlier_pruning_stay_and_say_when_they_were_timed(copied):
     assert step.request.depths == []  # tokens alone were asked for
     step.analyse(copied)
     after = read_pruning_table(path)
-    assert after["plan_id"].tolist()[:2] == ["relevance-r-none-k0", "tokens-none-reduced-k0-random"]
-    assert set(after["plan_id"]) == set(PLANS)
-    assert (after["timing_run"] == "long ago").tolist() == [False, False, *[True] * 4]
-    assert "compare only those of one" in path.with_suffix(".md").read_text()
+    assert after["plan_id"].tolist() == PLANS  # in their order, whichever were new
+    assert len(set(after["timing_run"])) == 1
+    assert "long ago" not in path.read_text()
+    assert after["clips_per_s"].gt(0).all()
+    assert "compare only those of one" not in path.with_suffix(".md").read_text()
+
+
+def test_without_times_of_their_own_new_rows_leave_the_others_with_theirs(copied):
+    path = copied.folder / "tables" / "pruning.csv"
+    path.write_text(path.read_text().replace(read_pruning_table(path)["timing_run"][0], "long ago"))
+    PrunedCheckpoints(tokens=[HALF], latency_repeats=0).analyse(copied)
+    after = read_pruning_table(path).set_index("plan_id")
+    new = ["relevance-r-none-k0", "tokens-none-reduced-k0-random"]
+    assert after.loc[new, "clips_per_s"].isna().all()
+    assert (after["timing_run"].drop(new) == "long ago").all()
+
+
+def test_retime_measures_times_and_nothing_else(copied):
+    path = copied.folder / "tables" / "pruning.csv"
+    before = read_pruning_table(path)
+    path.write_text(path.read_text().replace(before["timing_run"][0], "long ago"))
+    exported = {file: file.stat().st_mtime_ns for file in (copied.folder / "pruned").rglob("*") if file.is_file()}
+    PrunedCheckpoints(retime=True, score="jsd", latency_repeats=2, latency_batch=2).analyse(copied)
+    after = read_pruning_table(path)
+    times = ["latency_ms_b1", "clips_per_s", "timing_run", "latency_iqr_ms_b1", "clips_per_s_iqr", "timing_waited_pct"]
+    pd.testing.assert_frame_equal(after.drop(columns=times), before.drop(columns=times))
+    assert len(set(after["timing_run"])) == 1
+    assert "long ago" not in path.read_text()
+    assert after[["latency_iqr_ms_b1", "clips_per_s_iqr"]].notna().all(axis=None)
+    assert {file: file.stat().st_mtime_ns for file in exported} == exported
+
+    with pytest.raises(ValueError, match=r"latency_repeats 0 measures none"):
+        PrunedCheckpoints(retime=True, latency_repeats=0).analyse(copied)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"Expected .*pruning.csv, whose models are to be timed again"):
+        PrunedCheckpoints(retime=True).analyse(copied)
 
 
 def test_a_model_that_runs_with_tokens_is_neither_ablated_nor_pruned(pruned):

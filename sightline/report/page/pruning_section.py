@@ -16,8 +16,9 @@ from sightline.report.tables.pruning_layout import (
     amount_and_change,
     plan_label,
     removed_units,
+    subjects_note,
     timing_marks,
-    timing_note,
+    timing_notes,
 )
 from sightline.report.verdict.cut_rules import all_cuts
 from sightline.report.verdict.evidence import read_evidence
@@ -98,8 +99,12 @@ def _table(frame: pd.DataFrame, run: RunResults) -> list[Block]:
         Column("tokens kept %", True, "of all tokens, mean over layers and clips"): [
             fixed(row.tokens_kept_pct, 1) for row in models
         ],
-        Column("ms per clip", True, "at batch 1"): [fixed(row.latency_ms_b1, 1) for row in models],
-        Column(_throughput(frame), True): [fixed(row.clips_per_s, 1) for row in models],
+        Column("ms per clip", True, "at batch 1; in brackets the interquartile range of the repeats"): _spread(
+            frame, "latency_ms_b1", "latency_iqr_ms_b1"
+        ),
+        Column(_throughput(frame), True, "in brackets the interquartile range of the repeats"): _spread(
+            frame, "clips_per_s", "clips_per_s_iqr"
+        ),
         Column("timed", False, "in which measurement"): [marks.get(row.timing_run, "") for row in models],
     }
     shown = {"tokens kept %": frame["tokens_kept_pct"].notna().any(), "timed": bool(marks)}
@@ -107,11 +112,11 @@ def _table(frame: pd.DataFrame, run: RunResults) -> list[Block]:
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
     strong = frozenset(place for place, reference in enumerate(reference_rows(frame)) if reference)
     caption = (
-        "Every tested model, on the test clips. The interval of top-1 (Wilson) assumes that clips are independent, so "
-        "where many clips show the same driver it is too narrow; that of the change is over subjects where there are "
-        f"at least {MIN_GROUPS}."
+        f"Every tested model, on the test clips. Intervals are over subjects where there are at least {MIN_GROUPS}, "
+        "and else over clips; that of the change is paired clip by clip."
     )
-    table = Table(list(columns), rows, " ".join(filter(None, (caption, timing_note(frame)))), strong)
+    notes = (caption, subjects_note(frame), *timing_notes(frame))
+    table = Table(list(columns), rows, " ".join(filter(None, notes)), strong)
     folders = [[plan, str(row.k), f"pruned/{row.plan_id}"] for plan, row in zip(plans, models, strict=True)]
     exported = [line for line, reference in zip(folders, reference_rows(frame), strict=True) if not reference]
     where = Table([Column("plan"), Column("k", True), Column("folder")], exported)
@@ -145,6 +150,12 @@ def _changes(frame: pd.DataFrame, run: RunResults) -> list[str]:
             ends = f"{signed(100 * found.low, 1)} to {signed(100 * found.high, 1)}"
             cells.append(f"{signed(100 * found.change, 1)} ({ends})")
     return cells
+
+
+def _spread(frame: pd.DataFrame, name: str, iqr: str) -> list[str]:
+    """Write a column of medians, each with the interquartile range of its repeats where it is known."""
+    pairs = zip(frame[name], frame[iqr], strict=True)
+    return [fixed(value, 1) + ("" if pd.isna(spread) else f" ({spread:.1f})") for value, spread in pairs]
 
 
 def _amount(value: Any, change: Any) -> str:

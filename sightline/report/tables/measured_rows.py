@@ -71,6 +71,12 @@ def with_speed(
             clips_per_s=many[row.plan_id].clips_per_s,
             batch=many[row.plan_id].batch,
             timing_run=timing_run,
+            latency_iqr_ms_b1=single[row.plan_id].iqr_ms,
+            clips_per_s_iqr=many[row.plan_id].clips_per_s_iqr,
+            timing_waited_pct=max(
+                (of.waited_pct for of in (single[row.plan_id], many[row.plan_id]) if of.waited_pct is not None),
+                default=None,
+            ),
         )
         for row in rows
     ]

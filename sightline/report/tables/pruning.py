@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,9 @@ class PruningRow:
         format: Number format: ``fp32``, ``bf16``, ``int8``.
         runtime: What runs the model.
         timing_run: Name of the measurement that latency and throughput are of: only rows of one can be compared.
+        latency_iqr_ms_b1: Interquartile range of the repeats behind ``latency_ms_b1``.
+        clips_per_s_iqr: Interquartile range of the repeats behind ``clips_per_s``.
+        timing_waited_pct: Share of the measurement that went by waiting for a core, see `sightline.export.other_work`.
         subjects: Number of tested subjects; None where they are not known.
         interval_over: What the interval is over, ``subjects`` or ``clips``; None where an older version did not say,
             which always was clips.
@@ -85,6 +88,9 @@ class PruningRow:
     format: str = FORMAT
     runtime: str = RUNTIME
     timing_run: str | None = None
+    latency_iqr_ms_b1: float | None = None
+    clips_per_s_iqr: float | None = None
+    timing_waited_pct: float | None = None
     subjects: int | None = None
     interval_over: str | None = None
 
@@ -107,8 +113,11 @@ class PruningRow:
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(PruningRow))
 RELEVANCE_SCORES = ("r", "jsd", "dprob")
 """Of these, one has to be told; every other method has a score of its own, and its name says enough."""
+METHODS = ("tokens", "format", "relevance", "greedy", "random", "block_influence", "gradient", "last")
+"""Ways of making a model smaller, in the order of the tables."""
 ADDED: dict[str, Any] = {
     "tokens": "", "tokens_kept_pct": math.nan, "format": FORMAT, "runtime": RUNTIME, "timing_run": "",
+    "latency_iqr_ms_b1": math.nan, "clips_per_s_iqr": math.nan, "timing_waited_pct": math.nan,
     "subjects": pd.NA, "interval_over": "",
 }  # fmt: skip
 """Columns that tables of older versions lack, and what is read where one is missing."""
@@ -162,6 +171,41 @@ def reference_rows(frame: pd.DataFrame) -> pd.Series:
 def layers_and_heads_alone(frame: pd.DataFrame) -> pd.Series:
     """Say of every row whether it differs from the reference, if at all, in nothing but removed layers and heads."""
     return (frame["tokens"] == "") & (frame["format"] == FORMAT) & (frame["runtime"] == RUNTIME)
+
+
+def in_order(rows: Iterable[PruningRow]) -> list[PruningRow]:
+    """Sort rows as every table shows them, whenever each was measured.
+
+    The reference comes first, then what lacks layers, then heads, then what runs with fewer tokens, in another format
+    or on another runtime; within these by method, score, mode, number removed and seed. Scores and methods come in the
+    order of their documentation (`METHODS`), others after them by name.
+    """
+
+    def place(row: PruningRow) -> tuple:
+        changed = (row.tokens is not None, row.format != FORMAT, row.runtime != RUNTIME)
+        method, score = row.method or "", row.score or ""
+        return (
+            row.backbone,
+            row.mode != UNPRUNED or row.runtime != RUNTIME,
+            changed,
+            bool(row.removed_heads),
+            (_rank(METHODS, method), method),
+            (_rank(RELEVANCE_SCORES, score), score),
+            (_rank(("lowest", "highest"), row.mode), row.mode),
+            row.tokens or "",
+            row.format,
+            row.runtime,
+            len(row.removed_layers),
+            row.k,
+            -1 if row.seed is None else row.seed,
+            row.plan_id,
+        )
+
+    return sorted(rows, key=place)
+
+
+def _rank(known: Sequence[str], name: str) -> int:
+    return known.index(name) if name in known else len(known)
 
 
 def pruning_rows(frame: pd.DataFrame) -> list[PruningRow]:

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from sightline.export.other_work import other_work
 from sightline.report.tables.markdown import markdown_table
 from sightline.report.tables.pruning import FORMAT, RELEVANCE_SCORES, RUNTIME, UNPRUNED
 from sightline.statistics.few_subjects import caution
@@ -30,10 +31,10 @@ def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> T
     table.add_column("mode", no_wrap=True)
     table.add_column("k", justify="right", no_wrap=True)
     table.add_column("removed", min_width=8, overflow="fold")
-    for name in ("top-1 % (95 %)", "parameters", "multiply-adds", "clips/s"):
+    for name in ("top-1 % (95 %)", "parameters", "multiply-adds", "clips/s (IQR)"):
         table.add_column(name, justify="right", no_wrap=True)
     marks = timing_marks(frame)
-    notes = [note for note in (subjects_note(frame), timing_note(frame)) if note]
+    notes = [note for note in (subjects_note(frame), *timing_notes(frame)) if note]
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     for backbone, rows in frame.groupby("backbone", sort=False):
         if len(backbones) > 1:
@@ -45,7 +46,9 @@ def render_pruning_table(frame: pd.DataFrame, title: str = "Tested models") -> T
                 amount_and_change(row.params, row.params_change_pct),
                 amount_and_change(row.macs, row.macs_change_pct),
             )
-            table.add_row(*(Text(cell) for cell in (*cells, *costs, _timed(row, row.clips_per_s, marks))))
+            table.add_row(
+                *(Text(cell) for cell in (*cells, *costs, _timed(row, row.clips_per_s, row.clips_per_s_iqr, marks)))
+            )
     return table
 
 
@@ -63,13 +66,18 @@ def pruning_table_markdown(frame: pd.DataFrame) -> str:
         "parameters": lambda row: amount_and_change(row.params, row.params_change_pct),
         "multiply-adds": lambda row: amount_and_change(row.macs, row.macs_change_pct),
         "tokens kept %": lambda row: _number(row.tokens_kept_pct),
-        "ms at batch 1": lambda row: _timed(row, row.latency_ms_b1, marks),
-        "clips/s (batch)": lambda row: _number(row.clips_per_s) + ("" if pd.isna(row.batch) else f" ({row.batch})"),
+        "ms at batch 1 (IQR)": lambda row: _timed(row, row.latency_ms_b1, row.latency_iqr_ms_b1, marks),
+        _throughput(frame): lambda row: _timed(row, row.clips_per_s, row.clips_per_s_iqr, {}),
     }
     if frame["tokens_kept_pct"].isna().all():
         del columns["tokens kept %"]
-    notes = [f"\n{note}\n" for note in (subjects_note(frame), timing_note(frame)) if note]
+    notes = [f"\n{note}\n" for note in (subjects_note(frame), *timing_notes(frame)) if note]
     return markdown_table(frame, columns, ("k", *list(columns)[5:])) + "".join(notes)
+
+
+def _throughput(frame: pd.DataFrame) -> str:
+    batches = frame["batch"].dropna().unique().tolist()
+    return f"clips/s at batch {' or '.join(str(batch) for batch in batches)} (IQR)" if batches else "clips/s (IQR)"
 
 
 def timing_marks(frame: pd.DataFrame) -> dict[str, str]:
@@ -79,8 +87,21 @@ def timing_marks(frame: pd.DataFrame) -> dict[str, str]:
     return {run: f"[{number}]" for number, run in enumerate(runs, 1)} if len(runs) > 1 else {}
 
 
-def timing_note(frame: pd.DataFrame) -> str:
-    """Say when and on what times were measured, and which measurements the marks stand for where there are several."""
+def timing_notes(frame: pd.DataFrame) -> list[str]:
+    """Say when times were measured, and what keeps them from being compared: several runs, other work beside them."""
+    return [note for note in (_when(frame), _beside_other_work(frame)) if note]
+
+
+def _beside_other_work(frame: pd.DataFrame) -> str:
+    spread = (100 * frame["clips_per_s_iqr"] / frame["clips_per_s"]).max()
+    single = (100 * frame["latency_iqr_ms_b1"] / frame["latency_ms_b1"]).max()
+    waited = frame["timing_waited_pct"].max()
+    largest = pd.Series([spread, single]).max()
+    told = other_work(None if pd.isna(waited) else float(waited), None if pd.isna(largest) else float(largest))
+    return f"Timed beside other work: {told}. `prune --retime true` times all rows again." if told else ""
+
+
+def _when(frame: pd.DataFrame) -> str:
     told = [f"{mark} {run or 'by an earlier version'}" for run, mark in timing_marks(frame).items()]
     if told:
         return f"Times were measured in several runs; compare only those of one: {', '.join(told)}."
@@ -142,8 +163,12 @@ def amount_and_change(amount: Any, change: Any) -> str:
     return text if pd.isna(change) or change == 0 else f"{text} ({change:+.1f} %)"
 
 
-def _timed(row: Any, value: Any, marks: dict[str, str]) -> str:
-    return " ".join(part for part in (_number(value), marks.get(row.timing_run, "")) if part) if pd.notna(value) else ""
+def _timed(row: Any, value: Any, iqr: Any, marks: dict[str, str]) -> str:
+    """Write a median, the interquartile range of its repeats in brackets, and the measurement's mark."""
+    if pd.isna(value):
+        return ""
+    spread = "" if pd.isna(iqr) else f"({iqr:.1f})"
+    return " ".join(part for part in (_number(value), spread, marks.get(row.timing_run, "")) if part)
 
 
 def _number(value: Any) -> str:

@@ -158,6 +158,9 @@ def test_models_take_turns_and_warm_up_is_not_timed(monkeypatch):
     assert timing["b"].median_ms == 5.5
     assert timing["a"].iqr_ms == 3.5  # quartiles 3.75 and 7.25
     assert timing["a"].clips_per_s == pytest.approx(4000 / 5.5)
+    # Rates 4000 / (8, 7, 4, 3): quartiles three quarters of the way to the second and a quarter on from the third.
+    slow, fast = (500 + 0.75 * (4000 / 7 - 500), 1000 + 0.25 * (4000 / 3 - 1000))
+    assert timing["a"].clips_per_s_iqr == pytest.approx(fast - slow)
 
 
 def test_a_model_is_timed_with_its_reducer(monkeypatch):

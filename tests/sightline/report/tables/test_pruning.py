@@ -14,6 +14,7 @@ from sightline.report.tables.pruning import (
     COLUMNS,
     FORMAT,
     PruningRow,
+    in_order,
     layers_and_heads_alone,
     pruning_rows,
     read_pruning_table,
@@ -51,7 +52,8 @@ def test_columns_are_the_design_s():
     design = """
         backbone, plan_id, method, score, mode, k, seed, removed_layers, removed_heads, top1, top1_low, top1_high,
         mean_class_acc, params, params_change_pct, macs, macs_change_pct, latency_ms_b1, clips_per_s, batch, tokens,
-        tokens_kept_pct, format, runtime, timing_run, subjects, interval_over
+        tokens_kept_pct, format, runtime, timing_run, latency_iqr_ms_b1, clips_per_s_iqr, timing_waited_pct, subjects,
+        interval_over
     """
     assert ", ".join(COLUMNS) == " ".join(design.split())
 
@@ -62,11 +64,11 @@ def test_file_is_as_the_design_says(tmp_path):
     assert header == ",".join(COLUMNS)
     assert full == (
         "video_swin_s,unpruned,,,none,0,,,,83.33333333333333,80.1,86.2,80.0,49500000,0.0,83100000000,0.0,20.5,51.2,8"
-        ",,,fp32,pytorch,,14,subjects"
+        ",,,fp32,pytorch,,,,,14,subjects"
     )
     assert heads == (
         "timesformer_b,one_shot-jsd-random-k2-seed7,one_shot,jsd,random,2,7,,0:temporal:11 3:spatial:1"
-        ",,,,,,,,,,,,,,fp32,pytorch,,,"
+        ",,,,,,,,,,,,,,fp32,pytorch,,,,,,"
     )
 
 
@@ -82,6 +84,33 @@ def test_round_trip_with_empty_fields(tmp_path):
     assert frame["removed_layers"].to_list() == ["", "3 4 5 20", "", "", "3 4 5 20"]
     assert frame["score"].to_list() == ["", "r", "jsd", "none", "r"]
     assert pd.isna(frame["top1"][2])
+
+
+def test_rows_come_in_one_order_whenever_they_were_measured():
+    def row(method, score, mode, k, **more):
+        return dataclasses.replace(
+            LAYERS, method=method, score=score, mode=mode, k=k, removed_layers=tuple(range(k)),
+            plan_id=f"{method}-{score}-{mode}-{k}-{more}", **more,
+        )  # fmt: skip
+
+    wanted = [
+        dataclasses.replace(FULL, backbone=LAYERS.backbone),
+        row("relevance", "r", "lowest", 1),
+        row("relevance", "r", "lowest", 10),
+        row("relevance", "r", "highest", 1),
+        row("relevance", "jsd", "lowest", 1),
+        row("greedy", "r", "lowest", 1),
+        row("random", "draw", "lowest", 1, seed=0),
+        row("random", "draw", "lowest", 1, seed=1),
+        row("random", "draw", "lowest", 2, seed=0),
+        row("last", "from_end", "lowest", 2),
+        row("of_mine", "r", "lowest", 1),
+        row("relevance", "r", "lowest", 2, removed_heads=(Unit(3, "spatial", 1),)),
+        dataclasses.replace(TOKENS, backbone=LAYERS.backbone),
+        row("relevance", "r", "lowest", 1, tokens="random"),
+    ]
+    assert in_order(reversed(wanted)) == wanted
+    assert in_order(wanted[::2] + wanted[1::2]) == wanted
 
 
 def test_a_single_removed_layer_stays_text_and_no_rows_keep_their_types(tmp_path):

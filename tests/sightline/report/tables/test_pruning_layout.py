@@ -43,7 +43,8 @@ def test_markdown_has_a_line_per_model(tmp_path):
     lines = pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv")).splitlines()
     assert len(lines) == 5
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].endswith("| 20.5 | 51.2 (8) |")
+    assert lines[2].endswith("| 20.5 | 51.2 |")
+    assert lines[0].endswith("| ms at batch 1 (IQR) | clips/s at batch 8 (IQR) |")
     assert "| 3-5 20 | 81.0 (77.6-84.0) |" in lines[3]
 
 
@@ -108,3 +109,28 @@ def test_few_subjects_are_told_once_under_the_table(tmp_path):
         write_pruning_table([dataclasses.replace(row, **(others or old)) for row in rows], tmp_path / "others.csv")
         frame = read_pruning_table(tmp_path / "others.csv")
         assert "too narrow" not in rendered(frame, 110) + pruning_table_markdown(frame)
+
+
+def test_the_spread_of_repeats_stands_beside_times_and_other_work_is_told(tmp_path):
+    quiet = [
+        dataclasses.replace(row, latency_iqr_ms_b1=0.4, clips_per_s_iqr=1.6, timing_waited_pct=0.3)
+        for row in (FULL, LAYERS)
+    ]
+    write_pruning_table(quiet, tmp_path / "pruning.csv")
+    frame = read_pruning_table(tmp_path / "pruning.csv")
+    shown, written = rendered(frame, 110), pruning_table_markdown(frame)
+    assert "51.2 (1.6)" in shown
+    assert "clips/s (IQR)" in shown
+    assert "| 20.5 (0.4) | 51.2 (1.6) |" in written
+    assert "clips/s at batch 8 (IQR)" in written
+    assert "other work" not in shown + written
+
+    waited = [dataclasses.replace(row, timing_waited_pct=31.4) for row in quiet]
+    write_pruning_table(waited, tmp_path / "pruning.csv")
+    told = pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv"))
+    assert "Timed beside other work: 31 % of the time went by waiting for a core. `prune --retime true`" in told
+
+    unsteady = [dataclasses.replace(quiet[0], latency_iqr_ms_b1=10.25), quiet[1]]  # half of 20.5
+    write_pruning_table(unsteady, tmp_path / "pruning.csv")
+    told = rendered(read_pruning_table(tmp_path / "pruning.csv"), 110)
+    assert "Timed beside other work: repeats of one model vary by 50 %." in " ".join(told.split())
