@@ -176,7 +176,11 @@ def test_the_report_shows_an_old_run():
     run("report --run run")
     page = re.sub(r"<[^>]+>", " ", Path("run/report.html").read_text())
     for row in pd.read_csv(OLD / "run/tables/pruning.csv").itertuples():
-        for told in (f" {row.top1:.1f} ", f" {row.macs / 1e3:.1f} ", f" pruned/{row.plan_id} " if row.k else " unpruned "):
+        for told in (
+            f" {row.top1:.1f} ",
+            f" {row.macs / 1e3:.1f} ",
+            f" pruned/{row.plan_id} " if row.k else " unpruned ",
+        ):
             assert told in page, told
     for told in ("video_swin_demo", "texting-on-phone", "python train.py fit --config main.yaml --run run", "0.1.0"):
         assert told in page, told
