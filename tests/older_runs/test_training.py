@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 import train
+from sightline.report.page.run_results import RunResults
+from sightline.report.page.run_sections import read_curves
 from tests.older_runs.fixture import (
     FAMILIES,
     FULL,
@@ -25,12 +27,15 @@ def test_training_goes_on_where_it_was():
     old = (OLD / "run/tables/metrics.csv").read_bytes()
     run("fit --config run/config.yaml --ckpt_path run/checkpoints/last.ckpt --trainer.callbacks null "
         "--trainer.max_epochs 17")  # fmt: skip
-    assert Path("run/tables/metrics-part1.csv").read_bytes() == old
+    assert Path("run/tables/metrics.csv").read_bytes() == old
+    curves = read_curves(RunResults(Path("run")))  # of both files: in the older one epochs count from 0
+    assert curves is not None
+    assert curves.index.tolist() == list(range(1, 18))
     # The same steps on the same clips with the optimiser's old state; losses of one epoch, each step of which rounds.
     then, now = (pd.read_csv(path).sort_values("train/loss") for path in (OLD / "expected/resumed.csv",
-                                                                          "run/tables/metrics.csv"))  # fmt: skip
-    assert set(then["epoch"]) == set(now["epoch"]) == {16}
-    assert now["step"].tolist() == then["step"].tolist()
+                                                                          "run/tables/curves.csv"))  # fmt: skip
+    assert set(then["epoch"] + 1) == set(now["epoch"]) == {17}
+    assert set(now["step"]) == set(then["step"])
     for name in ("train/loss", "val/loss"):
         assert now[name].dropna().tolist() == pytest.approx(then[name].dropna().tolist(), abs=1e-4)
     # The best weights are of an earlier epoch, which this one does not reach.

@@ -119,18 +119,17 @@ def read_curves(run: RunResults) -> pd.DataFrame | None:
     Earlier versions counted epochs from 0, in ``metrics.csv``, with one more file for each time that the fit was
     resumed.
     """
+    earlier = [run.table(name, CURVE_KEYS, "fit") for name in [*run.names("metrics-part*"), "metrics"]]
+    parts = [part.assign(epoch=part["epoch"] + 1) for part in earlier if part is not None]
     curves = run.table(run.paths.curves.stem, CURVE_KEYS, "fit")
-    if curves is not None:
-        return curves.groupby("epoch").mean(numeric_only=True).sort_index()
-    parts = [run.table(name, CURVE_KEYS, "fit") for name in [*run.names("metrics-part*"), "metrics"]]
-    found = [part.groupby("epoch").mean(numeric_only=True) for part in parts if part is not None]
+    found = [part.groupby("epoch").mean(numeric_only=True) for part in (*parts, curves) if part is not None]
     if not found:
         return None
-    curves = pd.concat(found)
+    joined = pd.concat(found)
     # An epoch that an interruption cut short was trained again.
-    curves = curves[~curves.index.duplicated(keep="last")].sort_index()
-    curves.index = curves.index.astype(int) + 1
-    return curves
+    joined = joined[~joined.index.duplicated(keep="last")].sort_index()
+    joined.index = joined.index.astype(int)
+    return joined
 
 
 def best_epoch(run: RunResults, curves: pd.DataFrame) -> int | None:
