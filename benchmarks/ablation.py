@@ -1,7 +1,7 @@
 """Compare Sightline's ablation of all heads and layers with evaluating the model once per unit.
 
     python benchmarks/ablation.py                                   # all families, 16x224x224, one clip, one CPU thread
-    python benchmarks/ablation.py --every 4 --json ablation.json    # every fourth layer is timed, the others by count
+    python benchmarks/ablation.py --every 4 --results a.json    # every fourth layer is timed, the others by count
     python benchmarks/ablation.py --device cuda --batch 8
 
 Four ways to the same scores:
@@ -25,14 +25,14 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from forward import CLASSES, FRAMES, REFERENCES, SIZE, as_reference_takes_it, pair, seconds
+from forward import FRAMES, REFERENCES, SIZE, as_reference_takes_it, pair, seconds
 from torch import Tensor
 
+from benchmarks.result_files import add_results_option, write_result
 from sightline.backbones import Backbone
 from sightline.backbones.parts.merged_linear import MergedLinear
 from sightline.export.counting import count_macs
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="time every n-th layer, from the last one back")
     parser.add_argument("--largest_stack", type=int, default=None)
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures")
+    add_results_option(parser)
     args = parser.parse_args(arguments)
     if args.device == "cpu":
         torch.set_num_threads(1)
@@ -189,8 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in args.backbone:
         rows.append(compare(name, args))
         print(json.dumps(rows[-1]), flush=True)
-        if args.json is not None:
-            args.json.write_text(json.dumps({"classes": CLASSES, "rows": rows}, indent=2) + "\n")
+        if args.results is not None:
+            write_result(args.results, rows, arguments)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
+from benchmarks.result_files import add_results_option, write_result  # noqa: E402
 from sightline.backbones import Backbone  # noqa: E402
 from sightline.backbones.contract.state import TokenState  # noqa: E402
 from sightline.checkpoints.files import read_checkpoint  # noqa: E402
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of finished runs")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the cores")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    add_results_option(parser)
     args = parser.parse_args()
     runs = [run.resolve() for run in args.runs]
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
@@ -141,6 +143,10 @@ def main() -> None:
     found.to_csv(args.out / "places.csv", index=False, float_format="%.6g")
     (args.out / "places.md").write_text(page(found))
     print(page(found))
+    if args.results is not None:
+        measures = ["top1", "beats_pct", "mean_of_all", "best_of_all", "sets"]
+        means = found.groupby(["backbone", "k", "method"], sort=False)[measures].mean().reset_index()
+        write_result(args.results, means, every_run=found)
 
 
 if __name__ == "__main__":

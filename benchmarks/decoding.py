@@ -1,7 +1,7 @@
 """Compare the cost of reading 16 frames of a clip at short side 224 with that of other ways to do it.
 
     python benchmarks/decoding.py                       # everything: about five minutes, 40 MB in a temporary folder
-    python benchmarks/decoding.py --repeats 3 --parts clips --json decoding.json
+    python benchmarks/decoding.py --repeats 3 --parts clips --results decoding.json
 
 Videos are written with PyAV first: a moving, textured, noisy scene of 10 seconds at 25 frames per second. The ways take
 turns within every repeat, and the ratio of each turn to ours is what counts: what else the machine does then strikes
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,13 +29,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.dataset import ClipDataset
-from sightline.video import timeline
-from sightline.video.clips import Clip, ClipSettings, load_clip
-from sightline.video.decoding import read_frames
-from sightline.video.frame_cache import FrameCache
-from sightline.video.sampling import segment_frames, uniform_indices
-from sightline.video.transforms import resize_short_side
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.result_files import add_results_option, write_result  # noqa: E402
+from datamodules.dataset import ClipDataset  # noqa: E402
+from sightline.video import timeline  # noqa: E402
+from sightline.video.clips import Clip, ClipSettings, load_clip  # noqa: E402
+from sightline.video.decoding import read_frames  # noqa: E402
+from sightline.video.frame_cache import FrameCache  # noqa: E402
+from sightline.video.sampling import segment_frames, uniform_indices  # noqa: E402
+from sightline.video.transforms import resize_short_side  # noqa: E402
 
 FRAMES, SIZE, FPS = 16, 224, 25
 KINDS = {
@@ -226,13 +231,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file that the rows are also written to")
+    add_results_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for part in args.parts for row in PARTS[part](Path(folder), args.repeats)]
-    if args.json is not None:
-        args.json.write_text(json.dumps(rows, indent=1))
+    if args.results is not None:
+        write_result(args.results, rows)
 
 
 if __name__ == "__main__":

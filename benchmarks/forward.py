@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,8 +25,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sightline.backbones import Backbone, build_backbone
-from sightline.checkpoints.loading import load_weights
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.result_files import add_results_option, write_result  # noqa: E402
+from sightline.backbones import Backbone, build_backbone  # noqa: E402
+from sightline.checkpoints.loading import load_weights  # noqa: E402
 
 CLASSES = 400
 FRAMES = 16
@@ -155,12 +160,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
+    add_results_option(parser)
     args = parser.parse_args()
     if args.device == "cpu":
         torch.set_num_threads(1)
+    rows = []
     for name in args.backbone:
-        row = compare(name, args)
-        print(json.dumps(row), flush=True)
+        rows.append(compare(name, args))
+        print(json.dumps(rows[-1]), flush=True)
+        if args.results is not None:
+            write_result(args.results, rows)
 
 
 if __name__ == "__main__":

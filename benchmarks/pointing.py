@@ -23,6 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.result_files import add_results_option, write_result  # noqa: E402
 from sightline.report.tables.markdown import markdown_table  # noqa: E402
 from sightline.report.tables.pointing import CORRELATION, RELEVANT  # noqa: E402
 from sightline.run.paths import RunFolder  # noqa: E402
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="the clips to look at")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the cores")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    add_results_option(parser)
     args = parser.parse_args()
     runs = [run.resolve() for run in args.runs]
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
@@ -100,6 +102,8 @@ def main() -> None:
     path = args.out / f"pointing_{args.split}.md"
     path.write_text(text)
     print(f"{text}\n{path}")
+    if args.results is not None:
+        write_result(args.results, table, every_run=summaries)
 
 
 if __name__ == "__main__":

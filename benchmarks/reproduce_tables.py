@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import datamodules  # noqa: E402
+from benchmarks.result_files import add_results_option, comparison_tables, write_result  # noqa: E402
 from sightline.report.comparison.compare import compare_runs  # noqa: E402
 from sightline.run.paths import RunFolder  # noqa: E402
 
@@ -193,6 +194,7 @@ def arguments_of(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the cores")
     parser.add_argument("--out", type=Path, help="folder of the runs and tables; runs/tables-<size> if not given")
     parser.add_argument("--weights", nargs="+", default=[], metavar="FAMILY=FILE", help="weights to start from")
+    add_results_option(parser)
     parser.add_argument("more", nargs="*", help="further options of train.py, after --")
     args = parser.parse_args(words)
     weights = dict(pair.partition("=")[::2] for pair in args.weights)
@@ -229,6 +231,9 @@ def main(words: list[str] | None = None) -> None:
         sys.exit("failed: " + ", ".join(f"{job.name} ({job.log_path})" for job in failed))
     by_family = sorted(jobs, key=lambda job: args.families.index(job.folder.parent.name))
     compare_runs([str(job.folder) for job in by_family], str(args.out / "tables"))
+    if args.results is not None:
+        tables = comparison_tables(args.out / "tables", [job.folder for job in by_family])
+        write_result(args.results, tables.pop("rows"), words, seeds=args.seeds, **tables)
     write_results(args, shlex.join(["python", "benchmarks/reproduce_tables.py", *words]))
     print(f"{args.out / 'results.md'}, after {(time.monotonic() - started) / 60:.0f} minutes")
 

@@ -20,6 +20,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.result_files import add_results_option, comparison_tables, write_result  # noqa: E402
 from sightline.export.evaluation import top1_percent  # noqa: E402
 from sightline.report.comparison.compare import compare_runs  # noqa: E402
 from sightline.run.paths import ONE_FRAME, RunFolder  # noqa: E402
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="configuration of train.py fit")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of the tables")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add_results_option(parser)
     parser.add_argument("more", nargs="*", help="further options of train.py, after --")
     args = parser.parse_args()
     folders = [args.out / f"seed{seed}" for seed in args.seeds]
@@ -53,6 +55,9 @@ def main() -> None:
     frozen = pd.DataFrame(rows, columns=["run", "top1_one_frame"])
     frozen.to_csv(args.out / "one_frame.csv", index=False)
     print(frozen.to_string(index=False))
+    if args.results is not None:
+        tables = comparison_tables(args.out, folders)
+        write_result(args.results, tables.pop("rows"), sys.argv[1:], seeds=args.seeds, one_frame=frozen, **tables)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""Put the figures of docs/results/ into the pages.
+
+    python -m benchmarks.write_results
+
+In a page stands, for a whole table (its name is one of `SECTIONS`, its file docs/results/FILE.json),
+
+    <!-- results: SECTION FILE -->
+    (made from the file: the command, what it ran on, the table)
+    <!-- end of results -->
+
+and for a single figure in a sentence (a path into the file, and a format of Python's)
+
+    keeps <!--= FILE rows.0.top1 .1f -->97.4<!--/--> %
+
+A test makes both anew and compares, so that text and file agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result_files import RESULTS, ROOT, Records, read_result
+
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+_BLOCK = re.compile(r"(<!-- results: (\S+) (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+_FIGURE = re.compile(r"(<!--= (\S+) (\S+) (\S+) -->).*?(<!--/-->)", re.DOTALL)
+_MARKS = re.compile(r"<!-- (?:results:|end of results)|<!--[=/]")
+
+
+@dataclass(frozen=True)
+class Section:
+    """How a table of a page is made.
+
+    Attributes:
+        columns: Heading -> format of Python's for a row; a cell of which a value is missing stays empty.
+        rows: What rows of the file are shown, all of its main table if not given.
+    """
+
+    columns: Mapping[str, str]
+    rows: Callable[[dict[str, Any]], Records] = lambda content: content["rows"]
+
+
+def _layer_models(content: dict[str, Any]) -> Records:
+    return [row for row in content["rows"] if row["tokens"] is None and row["method"] in (None, "relevance")]
+
+
+SECTIONS = {
+    "accuracy": Section(
+        {
+            "model": "{backbone}", "method": "{method}", "mode": "{mode}", "k": "{k}", "top-1 %": "{top1:.1f}",
+            "± over seeds": "{top1_sd:.1f}", "seeds": "{top1_by_run}",
+            "change, points": "{change:+.1f}", "95 % over drivers": "{change_low:.1f} to {change_high:.1f}",
+            "parameters": "{params_change_pct:+.1f} %", "multiply-adds": "{macs_change_pct:+.1f} %",
+        }
+    ),
+    "speed": Section(
+        {
+            "model": "{backbone}", "mode": "{mode}", "k": "{k}", "top-1 %": "{top1:.1f} ± {top1_sd:.1f}",
+            "multiply-adds": "{macs_change_pct:+.0f} %", "speed": "about {speedup:.2f}x",
+        },
+        _layer_models,
+    ),
+    "layers": Section(
+        {
+            "model": "{backbone}", "method": "{method}", "mode": "{mode}", "k": "{k}",
+            "removed, by seed": "{removed_by_run}", "agreement of seeds": "{agreement:.2f}",
+            "same set in resamples of the clips, %, by seed": "{same_set_by_run}",
+        },
+        lambda content: content["layers"],
+    ),
+    "differences": Section(
+        {
+            "model": "{backbone}", "k": "{k}", "against": "{other_method} {other_mode}",
+            "lowest keeps more, points": "{difference:+.1f}", "95 %": "{low:.1f} to {high:.1f}",
+        },
+        lambda content: content["differences"],
+    ),
+    "all_sets": Section(
+        {
+            "model": "{backbone}", "k": "{k}", "method": "{method}", "top-1 %": "{top1:.1f}",
+            "mean of all sets": "{mean_of_all:.1f}", "best of all sets": "{best_of_all:.1f}",
+            "beats of all other sets": "{beats_pct:.0f} %",
+        }
+    ),
+    "pointing": Section(
+        {
+            "model": "{backbone}", "target": "{target}", "site": "{site}",
+            "relevant deep heads": "{relevant deep heads}",
+            "uniform map": "{uniform map}", "to all other heads": "{difference to all other heads}",
+            "to other deep heads": "{difference to other deep heads}",
+        }
+    ),
+    "forward": Section(
+        {
+            "backbone": "{backbone}", "reference": "{reference}", "clips": "{batch}", "ours, s": "{s_per_clip:.2f}",
+            "reference, s": "{reference_s_per_clip:.2f}", "times faster": "{times_faster:.2f}",
+            "range": "{lowest:.2f}-{highest:.2f}", "largest difference of a logit": "{largest_difference:.0e}",
+        }
+    ),
+    "ablation": Section(
+        {
+            "backbone": "{backbone}", "evaluations": "{units}", "multiply-adds": "{macs_ratio:.3f}",
+            "CPU time, reference": "{time_ratio_reference:.3f}",
+            "CPU time, own kernels": "{time_ratio_own_kernels:.3f}",
+            "Captum": "{captum_ratio:.2f}", "peak memory, MB (a forward pass)": "{peak_mb_ours} ({peak_mb_forward})",
+        }
+    ),
+}  # fmt: skip
+_NUMBER = re.compile(r"[-+]?\d[\d.]*( %|x)?")
+
+
+def table(section: str, content: dict[str, Any]) -> str:
+    """Lay out a section: the command, what it ran on, and the table; columns of numbers are aligned to the right."""
+    made = SECTIONS[section]
+    cells = [[_cell(form, row) for form in made.columns.values()] for row in made.rows(content)]
+    numbers = [all(_NUMBER.fullmatch(cell) or not cell for cell in column) for column in zip(*cells, strict=True)]
+    lines = [list(made.columns), ["---:" if number else "---" for number in numbers], *cells]
+    machine = content["machine"]
+    where = machine["gpu"] or f"{machine['threads']} threads on {machine['cores']} CPU cores"
+    told = f"`{content['command']}` ({where}, {content['date']}, commit {content['commit']})"
+    return "\n".join([told, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
+def _cell(form: str, row: Mapping[str, Any]) -> str:
+    # Keys may hold blanks, which `str.format` takes, and "|", which would end a cell.
+    needed = re.findall(r"{([^}:]+)", form)
+    if any(row[key] is None for key in needed):
+        return ""
+    return form.format(**row).replace(" | ", "; ")
+
+
+def figure(content: dict[str, Any], path: str, form: str) -> str:
+    """Return a figure of a result file, e.g. of ``rows.0.top1`` as ``.1f``."""
+    found: Any = content
+    for key in path.split("."):
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return format(found, form)
+
+
+def made_anew(text: str, folder: Path = RESULTS) -> str:
+    """Return a page with its tables and figures made from the files.
+
+    Raises:
+        ValueError: If a mark has no counterpart, or a file is missing.
+    """
+    marks = len(_MARKS.findall(text))
+    if marks != 2 * (len(_BLOCK.findall(text)) + len(_FIGURE.findall(text))):
+        raise ValueError("A mark of a table or figure is not closed, or is misspelt; see benchmarks/write_results.py.")
+    text = _BLOCK.sub(lambda m: m[1] + table(m[2], read_result(m[3], folder)) + m[4], text)
+    return _FIGURE.sub(lambda m: m[1] + figure(read_result(m[2], folder), m[3], m[4]) + m[5], text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(made_anew(page.read_text(encoding="utf-8")), encoding="utf-8")
