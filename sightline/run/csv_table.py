@@ -3,6 +3,8 @@
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and what names of classes and
 files begin with is up to whoever named them. So such text is written with an apostrophe in front, which spreadsheets
 do not show, and read without it. Numbers stay as they are. (OWASP, "CSV Injection".)
+
+A file's name need not be UTF-8: bytes that are none are written as escapes such as ``\\udce9``.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def write_table(table: pd.DataFrame, path: Path, index: bool = False, float_form
     text.columns = pd.Index([escaped(name) for name in table.columns], name=table.columns.name)
     text.index.name = table.index.name
     with replacing(path) as temporary:
-        text.to_csv(temporary, index=index, float_format=float_format)
+        text.to_csv(temporary, index=index, float_format=float_format, errors="backslashreplace")
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
@@ -69,7 +71,7 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
 def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows to a file that is either whole or not there."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         write_lines(file, [header, *rows])
 
 
