@@ -4,7 +4,7 @@ A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a f
 files begin with is up to whoever named them. So such text is written with an apostrophe in front, which spreadsheets
 do not show, and read without it. Numbers stay as they are. (OWASP, "CSV Injection".)
 
-A file's name need not be UTF-8: bytes that are none are written as escapes such as ``\\udce9``.
+A file's name need not be UTF-8: bytes that are none are written as escapes (Python's ``backslashreplace``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
 def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows to a file that is either whole or not there."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         write_lines(file, [header, *rows])
 
 
