@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from sightline.checkpoints.files import CheckpointError, read_checkpoint
+from sightline.checkpoints.files import CheckpointError, file_content, read_checkpoint
 from sightline.checkpoints.finite import check_finite
 from sightline.run.atomic import replacing
 
@@ -28,11 +26,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint to a file that is either whole or not there."""
-        # Through memory, so that a full disk is an OSError that says so, and not PyTorch's of an unexpected position.
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
+        content = file_content(checkpoint)
         with replacing(Path(path)) as temporary:
-            temporary.write_bytes(content.getbuffer())
+            temporary.write_bytes(content)
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
         """Read a local checkpoint; whatever else Lightning asks for (``weights_only=False``) is not done.

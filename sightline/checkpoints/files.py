@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -96,6 +97,17 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a state dict.")
     return content
+
+
+def file_content(content: Mapping[str, Any]) -> memoryview:
+    """Return the bytes that torch.save would write.
+
+    Through memory, so that writing them to a full disk is an OSError that says so. PyTorch's own would be a RuntimeError
+    of an unexpected position.
+    """
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getbuffer()
 
 
 def state_dict_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Tensor]:

@@ -8,6 +8,7 @@ read back by a process in which Sightline cannot be imported.
 from __future__ import annotations
 
 import copy
+import io
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,9 @@ def write_programs(backbone: Backbone, folder: Path, programs: Sequence[str]) ->
         if kind == "onnx":
             _write_onnx(program, path)
         else:
-            torch.export.save(program, path)
+            content = io.BytesIO()  # in memory first, see `sightline.checkpoints.files.file_content`
+            torch.export.save(program, content)
+            path.write_bytes(content.getbuffer())
         told[kind] = {
             "file": path.name,
             "sha256": sha256(path.read_bytes()),
@@ -103,7 +106,7 @@ def check_file(path: Path, cases: dict[str, Tensor]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as place:
         given = Path(place) / "cases.safetensors"
-        safetensors.torch.save_file(cases, given)
+        given.write_bytes(safetensors.torch.save(cases))
         # -I: neither this folder nor PYTHONPATH is on the process's path.
         command = [sys.executable, "-I", standalone_check.__file__, str(path), str(given)]
         done = subprocess.run(command, capture_output=True, text=True)

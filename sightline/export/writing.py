@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.checkpoints.files import file_content
 from sightline.checkpoints.structure import describe_misfit
 from sightline.checkpoints.trained import built_as
 from sightline.export.json_values import as_json, plain, plain_config
@@ -99,7 +100,7 @@ def export_model(
     with whole_folder(folder, proof=DESCRIPTION) as partial:
         weights = safetensors.torch.save(_tensors(backbone), metadata={"format": "pt"})
         (partial / WEIGHTS).write_bytes(weights)
-        torch.save(checkpoint, partial / CHECKPOINT)
+        (partial / CHECKPOINT).write_bytes(file_content(checkpoint))
         described["sha256"] = {WEIGHTS: sha256(weights)}
         described["programs"] = write_programs(backbone, partial, programs)
         text = json.dumps(described, indent=2, allow_nan=False, ensure_ascii=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sightline.run.atomic import write_text
 from sightline.run.paths import RunFolder
-from sightline.run.unfinished import is_unfinished, temporary_name
+from sightline.run.unfinished import final_name, is_unfinished, left_by_dead, temporary_name
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,13 @@ class Claim:
     def give_back(self) -> bool:
         """Delete the folder if this process made it and nothing of value is in it; an earlier run comes back.
 
+        In the place of an earlier run only a checkpoint is of value.
+
         Returns:
             Whether it was deleted; else it is kept.
         """
-        if not self.made or not self.path.is_dir() or holds_results(self.path):
+        of_value = holds_results if self.earlier is None else holds_checkpoint
+        if not self.made or not self.path.is_dir() or of_value(self.path):
             self.keep()
             return False
         shutil.rmtree(self.path, ignore_errors=True)
@@ -81,6 +84,7 @@ def claim_run_folder(wanted: str | Path, replace: bool = False) -> Claim:
         return Claim(_wait_for(claim))
     if claim is not None:
         claim.unlink(missing_ok=True)
+    settle_earlier_runs(Path(wanted).parent)
     claimed = _replaced(Path(wanted)) if replace else _new_folder(Path(wanted))
     environment[VARIABLE] = str(claimed.path)
     if claim is not None:
@@ -97,6 +101,33 @@ def holds_results(folder: Path) -> bool:
         if path.is_file() and path not in before and not beside:
             return True
     return False
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder holds weights."""
+    return any(not is_unfinished(path.name) for path in RunFolder(folder).checkpoints.glob("*.ckpt"))
+
+
+def settle_earlier_runs(folder: Path) -> None:
+    """Bring back the earlier runs in a folder whose replacements were killed before they had a checkpoint.
+
+    Those of which the replacement has one are deleted.
+    """
+    for left, kind in left_by_dead(folder) if folder.is_dir() else ():
+        place = folder / final_name(left.name)
+        if kind != "earlier" or (place.exists() and not is_run_folder(place) and any(place.iterdir())):
+            continue
+        with temporary_name(place, "earlier") as earlier:
+            try:
+                left.rename(earlier)  # only one process can
+            except FileNotFoundError:
+                continue
+            if holds_checkpoint(place):
+                shutil.rmtree(earlier, ignore_errors=True)
+                continue
+            shutil.rmtree(place, ignore_errors=True)
+            earlier.rename(place)
+        log.warning("NOTE: the earlier run of %s is back: what was to replace it ended without a checkpoint.", place)
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -131,8 +162,9 @@ def _replaced(wanted: Path) -> Claim:
     if not is_run_folder(wanted) and any(wanted.iterdir()):
         raise ValueError(f"{wanted} is not a run's folder (it has no config.yaml) and is not deleted. Name another.")
     in_use = ExitStack()
-    earlier = in_use.enter_context(temporary_name(wanted, "replaced"))
+    earlier = in_use.enter_context(temporary_name(wanted, "earlier"))
     wanted.rename(earlier)
+    os.utime(earlier)  # other machines judge by it whether the name is in use
     wanted.mkdir()
     # The same command on the same machine gives the same numbers, so which kernels run stays as it was.
     if (choice := RunFolder(earlier).kernels).is_file():
@@ -195,6 +227,8 @@ def expand_run(arguments: Sequence[str]) -> list[str]:
         if argument == "--run" and place + 1 < len(arguments):
             folder = arguments[place + 1]
         if folder:
+            if launched_rank(os.environ) == 0:
+                settle_earlier_runs(Path(folder).parent)
             if not is_run_folder(Path(folder)):
                 raise ValueError(f"{folder} is not a run's folder: it has no config.yaml. Train one with train.py fit.")
             return [arguments[0], "--config", str(RunFolder(Path(folder)).config), *arguments[1:]]

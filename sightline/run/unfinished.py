@@ -19,16 +19,21 @@ from typing import Literal
 
 # Host and process tell whose a leftover is; the number keeps the threads of a process apart. A file's suffix comes
 # last, because writers choose a format by it.
-_NAME = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<host>.+)-(?P<pid>\d+)(_\d+)?(?P<suffix>\.[^.]*)?")
+_NAME = re.compile(
+    r"\.(?P<name>.+)\.(?P<kind>partial|replaced|earlier)-(?P<host>.+)-(?P<pid>\d+)(_\d+)?(?P<suffix>\.[^.]*)?"
+)
 # Hosts that share a file system cannot see each other's processes; nobody writes on one file or folder for this long.
 _ABANDONED_SECONDS = 24 * 3600
+# ``partial`` is to become what its name says, ``replaced`` was it; which of an ``earlier`` run and the one in its place
+# is of value, only `sightline.run.folder` knows.
+Kind = Literal["partial", "replaced", "earlier"]
 _numbers = count()
 _own: set[str] = set()  # names, since a folder can be named in several ways
 _cleaned: set[tuple[int, Path]] = set()
 
 
 @contextmanager
-def temporary_name(path: Path, kind: Literal["partial", "replaced"] = "partial") -> Iterator[Path]:
+def temporary_name(path: Path, kind: Kind = "partial") -> Iterator[Path]:
     """Give a name beside a path for what is to become it, or was it; it counts as in use until the block ends."""
     writer = f"{socket.gethostname()}-{os.getpid()}_{next(_numbers)}"
     temporary = path.with_name(f".{path.stem}.{kind}-{writer}{path.suffix}")
@@ -60,21 +65,28 @@ def clean_once(folder: Path) -> None:
 
 def clean_leftovers(folder: Path) -> None:
     """Delete what dead processes left half-written in a folder, and put back what they had only renamed aside."""
-    with os.scandir(folder) as entries:
-        found = sorted(entry.name for entry in entries if is_unfinished(entry.name))
-    for name in found:
-        path, match = folder / name, _NAME.fullmatch(name)
-        assert match is not None
-        if path.is_symlink() or name in _own or _is_alive(path, match["host"], int(match["pid"])):
-            continue
-        place = folder / final_name(name)
+    for path, kind in left_by_dead(folder):
+        place = folder / final_name(path.name)
         with suppress(FileNotFoundError, PermissionError):  # cleaned by another process, or another user's
-            if match["kind"] == "replaced" and not place.exists():
+            if kind == "earlier":
+                continue
+            if kind == "replaced" and not place.exists():
                 path.rename(place)
             elif path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+
+def left_by_dead(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the unfinished files and folders in a folder whose writers are dead, and of which kind each is."""
+    with os.scandir(folder) as entries:
+        found = sorted(entry.name for entry in entries if is_unfinished(entry.name))
+    for name in found:
+        path, match = folder / name, _NAME.fullmatch(name)
+        assert match is not None
+        if not path.is_symlink() and name not in _own and not _is_alive(path, match["host"], int(match["pid"])):
+            yield path, match["kind"]
 
 
 def clean_tree(folder: Path) -> None:

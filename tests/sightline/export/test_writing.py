@@ -259,3 +259,32 @@ def test_what_a_run_killed_between_two_renames_put_aside_comes_back(exported, de
     exported.rename(exported.with_name(f".{exported.name}.replaced-{socket.gethostname()}-{dead_pid}"))
     clean_leftovers(exported.parent)
     assert contents(exported) == before
+
+
+EXPORT_ON_A_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from sightline.commands.messages import message_of
+from tests.sightline.export.models import PLANS, export, make
+plan = PLANS["layers"]
+whole = export(make(plan), Path(sys.argv[1]) / "whole", plan)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = (whole / "model.safetensors").stat().st_size - (sys.argv[2] == "model.safetensors")
+assert limit < (whole / "model.ckpt").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    export(make(plan), Path(sys.argv[1]) / "second", plan)
+except Exception as error:
+    print(message_of(error))
+"""
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.ckpt"])
+def test_a_full_disk_is_said_in_one_line(tmp_path, file):
+    """The system refuses larger files, in the middle of one, as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXPORT_ON_A_FULL_DISK, str(tmp_path), file],
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("A file could not be written or read: files may not become so large here")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -6,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from sightline.run import folder as run_folder
-from sightline.run.folder import VARIABLE, claim_run_folder, holds_results, launched_rank
+from sightline.run.folder import (
+    VARIABLE,
+    claim_run_folder,
+    expand_run,
+    holds_results,
+    launched_rank,
+    settle_earlier_runs,
+)
 from sightline.run.paths import RunFolder
 from sightline.run.unfinished import clean_leftovers
 
@@ -17,6 +27,8 @@ LAUNCHER = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "RANK", "LOCAL_RANK", "SLURM_
 def alone(monkeypatch):
     for name in LAUNCHER:
         monkeypatch.delenv(name, raising=False)
+    yield
+    os.environ.pop(VARIABLE, None)  # which claiming a folder sets
 
 
 def test_folders_are_numbered(tmp_path, monkeypatch):
@@ -136,9 +148,70 @@ def test_the_run_that_was_to_be_replaced_comes_back(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "config.yaml").read_text() == "earlier"
     monkeypatch.delenv(VARIABLE)
     claim = claim_run_folder(tmp_path / "run", replace=True)
-    (claim.path / "report.html").touch()
+    (claim.path / "checkpoints").mkdir()
+    (claim.path / "checkpoints" / "last.ckpt").touch()
     claim.give_back()
-    assert [path.name for path in tmp_path.rglob("*")] == ["run", "report.html"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "checkpoints", "last.ckpt"]
+
+
+def test_a_list_of_unreadable_clips_is_not_worth_an_earlier_run(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    run.config.touch()
+    run.best_checkpoint.write_text("earlier")
+    claim = claim_run_folder(run.path, replace=True)
+    run.tables.mkdir()
+    run.unreadable("fit").touch()
+    assert claim.give_back()
+    assert run.best_checkpoint.read_text() == "earlier"
+
+
+REPLACE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from sightline.run.folder import claim_run_folder
+from sightline.run.paths import RunFolder
+run = RunFolder(claim_run_folder(sys.argv[1], replace=True).path)
+run.config.write_text("new")
+if sys.argv[2] == "trained":
+    run.checkpoints.mkdir()
+    run.last_checkpoint.write_text("new")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("next_start", ["the same name", "another name", "an analysis"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_killed_replacement_gives_the_earlier_run_back_unless_it_has_weights(tmp_path, trained, next_start):
+    run = RunFolder(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    run.config.write_text("earlier")
+    run.best_checkpoint.write_text("earlier")
+    command = [sys.executable, "-c", REPLACE_AND_DIE, str(run.path), "trained" if trained else "nothing"]
+    killed = subprocess.run(command, cwd=Path(run_folder.__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
+    assert run.config.read_text() == "new"
+    clean_leftovers(tmp_path)  # as whatever writes beside it does
+    if next_start == "an analysis":
+        assert "--config" in expand_run(["test", "--run", str(run.path)])
+    else:
+        made = claim_run_folder(tmp_path / ("run" if next_start == "the same name" else "other")).path
+        assert made.name == ("run-2" if next_start == "the same name" else "other")
+    assert run.config.read_text() == ("new" if trained else "earlier")
+    assert run.best_checkpoint.exists() != trained
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_no_run_is_never_deleted_for_an_earlier_one(tmp_path):
+    left = tmp_path / ".run.earlier-elsewhere-1_0"
+    (left / "checkpoints").mkdir(parents=True)
+    os.utime(left / "checkpoints", (0, 0))
+    os.utime(left, (0, 0))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").touch()
+    settle_earlier_runs(tmp_path)
+    assert (tmp_path / "run" / "thesis.tex").exists()
+    assert left.exists()
 
 
 def test_waiting_ends_with_a_reason(tmp_path):

@@ -39,7 +39,7 @@ def dead_pid() -> int:
 
 @pytest.mark.parametrize("name", ["table.csv", "model", "a.b.png", "relevance-r-lowest-k2", ".hidden.json"])
 def test_names_are_recognised_and_told_back(tmp_path, name):
-    for kind in ("partial", "replaced"):
+    for kind in ("partial", "replaced", "earlier"):
         with temporary_name(tmp_path / name, kind) as temporary:
             assert temporary.name.endswith(Path(name).suffix)
             assert is_unfinished(temporary.name)
