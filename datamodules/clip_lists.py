@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
 from datamodules.dataset import SPLITS
 from sightline.video.clips import Clip
+
+
+@contextmanager
+def open_list(path: Path) -> Iterator[TextIO]:
+    """Open a list of clips or classes, for csv too.
+
+    Raises:
+        ValueError: While it is read, where it is no UTF-8.
+    """
+    # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#x}. Save it as UTF-8; "
+                "files whose names are not UTF-8 have to be renamed."
+            ) from error
 
 
 def check_clips(class_names: Sequence[str], clips: Sequence[Clip], source: str, trains: bool = True) -> None:

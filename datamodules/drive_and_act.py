@@ -18,6 +18,7 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader
 
 from datamodules.clip_data_module import ClipDataModule
+from datamodules.clip_lists import open_list
 from datamodules.dataset import SPLITS
 from datamodules.drive_and_act_layout import EVALUATED, UNEVALUATED, VIEWS, find_lists, find_videos, list_name
 from sightline.video.clips import Clip
@@ -208,8 +209,7 @@ class DriveAndAct(ClipDataModule):
 
 def read_chunks(path: Path) -> list[Chunk]:
     """Read a list of chunks; columns beyond the official ones are ignored."""
-    # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with open_list(path) as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or ()]
         missing = [name for name in COLUMNS if name not in columns]

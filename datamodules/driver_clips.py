@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.clip_data_module import ClipDataModule
+from datamodules.clip_lists import open_list
 from datamodules.dataset import SPLITS
 from datamodules.splits import subject_disjoint_split
 from sightline.video.clips import Clip
@@ -106,8 +107,7 @@ def read_rows(path: Path) -> list[Row]:
             f"Expected the list of clips in {path}, which does not exist. Set data.annotations to a CSV file with the "
             f"columns {', '.join(REQUIRED)} and optionally {', '.join(OPTIONAL)}."
         )
-    # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with open_list(path) as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or ()]
         _check_columns(columns, path)

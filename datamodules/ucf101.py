@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.clip_data_module import ClipDataModule
+from datamodules.clip_lists import open_list
 from datamodules.splits import subject_disjoint_split
 from sightline.video.clips import Clip
 
@@ -178,9 +179,10 @@ def _existing(path: Path) -> Path:
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
     """Numbered lines without their ends (CRLF in the published lists) and without the empty ones."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if line.strip():
-            yield number, line.strip()
+    with open_list(path) as file:
+        for number, line in enumerate(file.read().splitlines(), start=1):
+            if line.strip():
+                yield number, line.strip()
 
 
 def _find_files(names: list[str], root: Path) -> dict[str, Path]:

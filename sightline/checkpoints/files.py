@@ -102,8 +102,8 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
 def file_content(content: Mapping[str, Any]) -> memoryview:
     """Return the bytes that torch.save would write.
 
-    Through memory, so that writing them to a full disk is an OSError that says so. PyTorch's own would be a RuntimeError
-    of an unexpected position.
+    To be written to a file by Python, for which a full disk is an OSError that says so. For PyTorch it is a
+    RuntimeError of an unexpected position.
     """
     file = io.BytesIO()
     torch.save(content, file)

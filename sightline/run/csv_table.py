@@ -4,7 +4,8 @@ A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a f
 files begin with is up to whoever named them. So such text is written with an apostrophe in front, which spreadsheets
 do not show, and read without it. Numbers stay as they are. (OWASP, "CSV Injection".)
 
-A file's name need not be UTF-8: bytes that are none are written as escapes (Python's ``backslashreplace``).
+A file's name need not be UTF-8. Bytes that are none, lone surrogates in Python, are written as escapes (Python's
+``backslashreplace``). Rows are read with the bytes, tables with the escapes, since pandas has no place for the bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sightline.run.atomic import replacing
 
 # Also what an apostrophe stands before already, so that reading gives every text back.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NO_UTF8 = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
@@ -85,7 +87,7 @@ def write_lines(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:
 
 def read_lines(file: Iterable[str]) -> list[list[str]]:
     """Read rows from an open file, as text."""
-    return [[unescaped(cell) for cell in row] for row in csv.reader(file)]
+    return [[_bytes_of_names(unescaped(cell)) for cell in row] for row in csv.reader(file)]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -93,6 +95,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = read_lines(file) or [[]]
     return [dict(zip(header, row, strict=False)) for row in rows]
+
+
+def _bytes_of_names(text: str) -> str:
+    return _NO_UTF8.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 def _each(column: pd.Series, change: Any) -> pd.Series:

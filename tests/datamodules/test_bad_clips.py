@@ -116,3 +116,6 @@ def test_a_name_that_is_no_utf8_is_written(tmp_path):
     record = BadClipRecord(tmp_path / "unreadable.csv")
     BadClips("train", 400, 0.01, record).add([("caf\udce9.avi", "empty")])
     assert (tmp_path / "unreadable.csv").read_text(encoding="utf-8").splitlines()[1] == r"train,caf\udce9.avi,empty"
+    again = BadClips("train", 3, 0.01, record)
+    again.add([("caf\udce9.avi", "empty")])  # one clip, which is never too many
+    assert list(again.reasons) == ["caf\udce9.avi"]

@@ -2,6 +2,7 @@ from collections import defaultdict
 
 import pytest
 
+from datamodules import drive_and_act, driver_clips, ucf101
 from datamodules.driver_clips import DriverClips
 
 
@@ -120,3 +121,13 @@ def test_annotations_elsewhere(make, tmp_path):
     other.parent.mkdir()
     other.write_text(THREE)
     assert DriverClips(str(tmp_path), annotations=str(other)).num_classes == 2
+
+
+@pytest.mark.parametrize(
+    "read", [driver_clips.read_rows, drive_and_act.read_chunks, lambda path: list(ucf101._lines(path))]
+)
+def test_a_list_in_another_encoding_is_named(tmp_path, read):
+    path = tmp_path / "clips.csv"
+    path.write_bytes(",".join([*driver_clips.REQUIRED, *drive_and_act.COLUMNS]).encode() + b"\ncaf\xe9.mp4,x,s1\n")
+    with pytest.raises(ValueError, match=r"clips\.csv: expected text in UTF-8, got byte 0xe9"):
+        read(path)

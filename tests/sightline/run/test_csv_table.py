@@ -96,3 +96,11 @@ def test_all_tables_are_written_here():
                 if isinstance(node, ast.Import) and any(alias.name == "csv" for alias in node.names):
                     found.append(f"{path}:{node.lineno}")
     assert not found, f"Use sightline.run.csv_table instead: {found}"
+
+
+def test_names_that_are_no_utf8_come_back(tmp_path):
+    names = ["caf\udce9.avi", "=\udcff", "plain"]
+    write_rows(tmp_path / "r.csv", ["name"], [[name] for name in names])
+    assert [row["name"] for row in read_rows(tmp_path / "r.csv")] == names
+    # A table, such as the report shows, has them as they are written.
+    assert read_table(tmp_path / "r.csv")["name"].tolist() == [r"caf\udce9.avi", r"=\udcff", "plain"]
