@@ -46,11 +46,6 @@ class Damage:
             alone = is_b if self._b_never_referenced else frame.pts in self._unreferenced
             self._marked.append((index, not alone))
 
-    @property
-    def after_b(self) -> bool:
-        """Whether the last frame was a B picture, which may be made from one that comes only after it."""
-        return bool(self._is_b) and self._is_b[-1]
-
     def frames(self) -> set[int]:
         """The frames that are marked or made from marked ones, counted in the order of display."""
         found: set[int] = set()

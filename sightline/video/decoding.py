@@ -14,7 +14,7 @@ asked for. A container, or a converter with threads, that is left over in a proc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike, fspath
 from typing import Literal
 
@@ -113,28 +113,28 @@ def _decode_from_the_start(path: str, needed: int, to_the_end: bool, taken: Want
     """Decode the first ``needed`` frames, or all, and say how many were decoded and what is damaged."""
     decoded = 0
     how_far = lambda: f"expected {needed} frames, {decoded} decoded"  # noqa: E731
+    enough = lambda: decoded >= needed and not to_the_end  # noqa: E731
     with open_video(path, taken.threads) as (container, stream):
         with explained(path, how_far):
-            decoder = stream.codec_context
-            damage = Damage(decoder)
-        for frame in each_explained(_frames(container, stream, damage), path, how_far):
+            damage = Damage(stream.codec_context)
+        for frame in each_explained(_frames(container, stream, damage, enough), path, how_far):
             damage.came(frame)
-            taken.offer(decoded, frame)
-            decoded += 1
-            if decoded == needed and not to_the_end:
-                break
-        if decoded == needed and not to_the_end and damage.after_b:
-            # What a B picture is made from may come after it; it was decoded before it.
-            with explained(path, how_far):
-                for frame in decoder.decode(None):
-                    damage.came(frame)
+            if not enough():
+                taken.offer(decoded, frame)
+                decoded += 1
     return decoded, damage
 
 
-def _frames(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[VideoFrame]:
+def _frames(
+    container: InputContainer, stream: VideoStream, damage: Damage, enough: Callable[[], bool]
+) -> Iterator[VideoFrame]:
+    """Frames until there are enough, and those that were decoded by then: a B picture is made from some behind it."""
     for packet in container.demux(stream):
         damage.sent(packet)
         yield from stream.codec_context.decode(packet)
+        if packet.size and enough():  # the last packet has no size, and empties the decoder by itself
+            yield from stream.codec_context.decode(None)
+            return
 
 
 def stacked_frames(frames: dict[int, np.ndarray], chosen: Sequence[int], path: str) -> np.ndarray:

@@ -161,3 +161,22 @@ def test_a_b_picture_whose_later_reference_is_damaged(tmp_path, monkeypatch):
     assert read_frames(path, [0], frame_range=(first - 3, first - 2)).shape[0] == 1
     with pytest.raises(DamagedClip):
         read_frames(path, [0], frame_range=(first - 1, first))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4"])
+def test_parts_that_end_anywhere_are_whole(tmp_path, codec):
+    """Also at a B picture that comes out together with the last frame, when there is nothing more to decode."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this build of FFmpeg has no {codec}")
+    for count in range(12, 20):
+        images = [np.full((96, 128, 3), 5 * number, np.uint8) for number in range(count)]
+        path = write_video(tmp_path / "a.mp4", images=images, codec=codec, b_frames=2)
+        with av.open(str(path)) as container:
+            if [frame.pict_type for frame in container.decode(video=0)][-2] == PictureType.B:
+                break
+    else:
+        raise AssertionError("no B picture before the last frame")
+    every = decode_all(path)
+    for stop in range(9, count + 1):
+        read = read_frames(path, [0, stop - 9], frame_range=(8, stop), every_frame=True)
+        assert np.array_equal(read, every[[8, stop - 1]])
