@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
-from sightline.checkpoints.files import CheckpointError, file_content, read_checkpoint
+from sightline.checkpoints.files import CheckpointError, file_content, is_state_dict, read_checkpoint
 from sightline.checkpoints.finite import check_finite
 from sightline.run.atomic import replacing
 
@@ -43,10 +42,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 "To start from other people's weights, pass them as --model.weights and not as --ckpt_path."
             )
         tensors = content.get("state_dict")
-        if not isinstance(tensors, Mapping) or not all(
-            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
-        ):
-            raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors), so no weights.")
+        if not is_state_dict(tensors):
+            raise CheckpointError(
+                f"{path} holds no state dict (a mapping of names to tensors, dense ones), so no weights."
+            )
         check_finite(tensors, path)
         return content
 

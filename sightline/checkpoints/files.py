@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -110,6 +110,14 @@ def file_content(content: Mapping[str, Any]) -> memoryview:
     return file.getbuffer()
 
 
+def is_state_dict(candidate: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether something is a mapping of names to tensors, whose values are all there: not sparse, not quantised."""
+    if not isinstance(candidate, Mapping) or not candidate:
+        return False
+    tensors = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in candidate.items())
+    return tensors and all(t.layout == torch.strided and not t.is_quantized for t in candidate.values())
+
+
 def state_dict_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Tensor]:
     """Return the state dict in a file's content: the whole, or what stands under one of the usual names.
 
@@ -117,10 +125,8 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, 
         CheckpointError: If there is none.
     """
     for candidate in (content, *(content.get(name) for name in CONTAINERS)):
-        if isinstance(candidate, Mapping) and candidate:
-            named = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in candidate.items())
-            if named:
-                return candidate
+        if is_state_dict(candidate):
+            return candidate
     keys = ", ".join(map(str, list(content)[:5]))
     raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors); its keys are {keys}.")
 

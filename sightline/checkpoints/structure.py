@@ -53,6 +53,8 @@ def structure_of(content: Mapping[str, Any]) -> dict[str, Any]:
             raise CheckpointError(f"The checkpoint says that its {key} is {found[key]!r}; expected {expected}.")
     removed_units(found["removed_layers"] or (), found["removed_heads"] or ())
     names = found["class_names"]
+    if not all(isinstance(name, str) for name in names or ()):
+        raise CheckpointError(f"The checkpoint says that its class_names are {names!r}; expected text.")
     if names and len(names) != found["num_classes"]:
         raise CheckpointError(
             f"The checkpoint names {len(names)} classes, but says that it has {found['num_classes']}."
@@ -111,16 +113,22 @@ def misfit_of(build: Callable[[], Backbone], tensors: Mapping[str, Tensor]) -> s
 
 
 def describe_misfit(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> str:
-    """Say in one line how a state dict differs from the one expected in names and shapes; empty where it fits."""
+    """Say in one line how a state dict differs from the one expected; empty where it fits."""
     shapes = [
         f"{name} is {tuple(came[name].shape)} instead of {tuple(expected[name].shape)}"
         for name in expected
         if name in came and came[name].shape != expected[name].shape
     ]
+    kinds = [
+        f"{name} holds {came[name].dtype}"
+        for name in expected
+        if name in came and expected[name].is_floating_point() and not came[name].is_floating_point()
+    ]
     parts = [
         _few("missing", [name for name in expected if name not in came]),
         _few("not expected", [name for name in came if name not in expected]),
         _few("of another shape", shapes),
+        _few("of another kind of number", kinds),
     ]
     return "; ".join(part for part in parts if part)
 

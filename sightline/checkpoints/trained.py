@@ -75,7 +75,7 @@ def check_state_dict(structure: Mapping[str, Any], tensors: Mapping[str, Tensor]
     """
     try:
         misfit = misfit_of(lambda: build_structure(structure), tensors)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path} says that it holds a model that cannot be: {error}") from error
     if misfit:
         raise CheckpointError(f"{path} does not fit the {structure['backbone']} that it says it holds: {misfit}.")

@@ -196,7 +196,7 @@ def _build(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, T
         raise
     except KeyError as error:
         raise ExportError(f"{path} lacks {error} or has an unknown value for it. Export the model again.") from error
-    except (ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError, OverflowError) as error:
         raise ExportError(f"{path} describes no model that can be built: {error}") from error
 
 

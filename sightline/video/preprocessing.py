@@ -17,6 +17,9 @@ from sightline.video import transforms
 from sightline.video.sampling import segment_frames
 from sightline.video.sources import FrameSource
 
+MOST_SHORT_SIDE = 8192
+"""Of frames, in pixels: above every video, below what a few bytes of a file could stop a machine with."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -42,6 +45,8 @@ class Preprocessing:
                 f"Expected short_side >= size, since a square of {self.size} is cut out of the resized frame, got "
                 f"short_side={self.short_side}. Leave short_side out for size * 256 / 224."
             )
+        if self.short_side > MOST_SHORT_SIDE:
+            raise ValueError(f"Expected short_side of at most {MOST_SHORT_SIDE} pixels, got {self.short_side}.")
 
     def clip(self, source: FrameSource, start: float | None = None, end: float | None = None) -> Tensor:
         """Return a video, or the part of it between two times in seconds, as uint8 (3, T, size, size).

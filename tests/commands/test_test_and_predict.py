@@ -71,6 +71,14 @@ def test_other_checkpoints_are_refused_in_one_line(own_run, tmp_path, capsys, ch
         (lambda content: content.pop("state_dict"), "holds no state dict"),
         (lambda content: content.update(state_dict=[1, 2]), "holds no state dict"),
         (lambda content: content.update(state_dict={}), "holds no state dict"),
+        (
+            lambda content: content["state_dict"].update({"backbone.head.bias": torch.zeros(2).to_sparse()}),
+            "no state dict",
+        ),
+        (
+            lambda content: content["state_dict"].update({"backbone.head.bias": torch.zeros(2, dtype=torch.int64)}),
+            "1 of another kind of number (head.bias holds torch.int64)",
+        ),
         (lambda content: content["state_dict"].pop("backbone.head.bias"), r"1 missing (head.bias)"),
         (lambda content: content["state_dict"].update({"backbone.x": torch.zeros(1)}), "1 not expected (x)"),
         (lambda content: content.update(record={"mean": 3}), "record of its normalisation is damaged"),

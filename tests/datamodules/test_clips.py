@@ -180,7 +180,15 @@ def test_collate_of_nothing_readable():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"frames": 0}, {"short_side": 47}, {"train_crop": "left"}, {"test_clips": 0}, {"test_crops": 2}]
+    "changes",
+    [
+        {"frames": 0},
+        {"short_side": 47},
+        {"short_side": 10**9},
+        {"train_crop": "left"},
+        {"test_clips": 0},
+        {"test_crops": 2},
+    ],
 )
 def test_settings_refuse_nonsense(changes):
     with pytest.raises(ValueError, match="Expected"):

@@ -31,6 +31,8 @@ def content(**changes):
         {"options": ["width"]},
         {"class_names": "ab"},
         {"class_names": ["a", "b", "c"]},
+        {"class_names": [None, None]},
+        {"options": {"patch": []}},
         {"removed_layers": [999]},
         {"removed_layers": [-1]},
         {"removed_layers": ["x"]},

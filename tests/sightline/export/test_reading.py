@@ -85,6 +85,7 @@ def test_other_formats_are_refused(text, exported):
         {"options": {"depths": [10**9]}},
         {"options": {"width": 60000}},
         {"options": {"frames": -4}},
+        {"options": {"patch": []}},
         {"options": {"size": 65536, "frames": 65536}},
         {"removed_layers": [99]},
         {"removed_layers": [999, -1, "x"]},
