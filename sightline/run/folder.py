@@ -113,7 +113,7 @@ def settle_earlier_runs(folder: Path) -> None:
 
     Those of which the replacement has one are deleted.
     """
-    for left, kind in left_by_dead(folder) if folder.is_dir() else ():
+    for left, kind in left_by_dead(folder) if os.access(folder, os.R_OK) else ():
         place = folder / final_name(left.name)
         if kind != "earlier" or (place.exists() and not is_run_folder(place) and any(place.iterdir())):
             continue
