@@ -1,6 +1,6 @@
-"""What racing saves, and how often it is wrong, on real tables: writes docs/results/racing.json.
+"""What racing saves, and how often it is wrong, on real tables.
 
-    python benchmarks/racing.py
+    python benchmarks/racing.py --results docs/results/racing.json
 
 Tables are raced as they are, each set alone, in many random orders: r of the demo's layers and heads on its 840 clips
 (tests/sightline/relevance/racing/demo_scores.md), the same heads on 911 and 9,500 clips drawn from them with
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sightline.run.atomic import write_json  # noqa: E402
-from sightline.run.provenance import versions  # noqa: E402
+from benchmarks.result_files import add_results_option, write_result  # noqa: E402
 from tests.sightline.relevance.racing.races import (  # noqa: E402
     demo_scores,
     drawn,
@@ -75,19 +73,18 @@ def measure(table: Table) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=2000, help="of small tables; larger ones take fewer")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "racing.json")
-    given = parser.parse_args(arguments)
+    add_results_option(parser)
+    given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for table in tables(given.orders):
         for row in measure(table):
             rows.append(row)
             print(json.dumps(row), flush=True)
-    command = shlex.join(["python", "benchmarks/racing.py", *(sys.argv[1:] if arguments is None else arguments)])
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(given.out, {"command": command, "versions": versions(), "rows": rows})
+    if given.results is not None:
+        write_result(given.results, rows)
 
 
 if __name__ == "__main__":
