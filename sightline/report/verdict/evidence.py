@@ -41,7 +41,8 @@ class Evidence:
         models: The table of tested models, see `sightline.report.tables.pruning`.
         outcomes: What each of them predicted on the test clips, like ``test``, by plan.
         recovery: Of a run that trained a pruned model further: what ``full``, ``pruned`` and ``recovered`` predicted.
-        target: The plan that was found to meet the targets on validation clips.
+        target: The plan that was found to meet the targets on validation clips; "" where none did, None where there
+            were none.
         validation: Top-1 of the best epoch on validation clips, in percent.
         training: Top-1 of that epoch on training clips (augmented), in percent.
         validation_labels: Number of validation clips of every class.
@@ -61,7 +62,7 @@ class Evidence:
     models: pd.DataFrame | None = None
     outcomes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     recovery: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    target: str = ""
+    target: str | None = None
     validation: float | None = None
     training: float | None = None
     validation_labels: tuple[int, ...] = ()
@@ -149,9 +150,12 @@ def _percent(curves: pd.DataFrame | None, best: int | None, name: str) -> float 
     return None if value is None or pd.isna(value) else 100 * float(value)
 
 
-def _target(run: RunResults) -> str:
+def _target(run: RunResults) -> str | None:
+    """Return the plan that met the targets, "" where none did, None where there were none."""
     trials = run.table("targets", ("plan_id", "meets"), "prune")
-    met = [] if trials is None else trials.loc[trials["meets"].astype(str).str.lower() == "true", "plan_id"].tolist()
+    if trials is None:
+        return None
+    met = trials.loc[trials["meets"].astype(str).str.lower() == "true", "plan_id"].tolist()
     return str(met[-1]) if met else ""
 
 
