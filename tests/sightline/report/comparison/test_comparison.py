@@ -303,6 +303,21 @@ def test_models_with_fewer_tokens_are_ways_of_their_own(with_tokens, tmp_path):
     assert classes.query("tokens == 'random' and k == 0 and `class` == 'b'")["change"].astype(float).tolist() == [-50.0]
 
 
+def test_speeds_carry_the_spread_of_their_repeats_and_other_work(tmp_path, capsys):
+    tested = [
+        row("relevance", "r", "none", (), [1, 1, 1, 1], clips_per_s=5.0, clips_per_s_iqr=0.2, timing_waited_pct=1.0),
+        row("relevance", "r", "lowest", (1,), [1, 1, 0, 1], clips_per_s_iqr=0.3, timing_waited_pct=7.5),
+    ]
+    out = tmp_path / "out"
+    compare_runs([str(write_run(tmp_path / "run", tested))], str(out))
+    lowest = of(pd.read_csv(out / "accuracy.csv"), mode="lowest")
+    assert lowest["speedup_iqr"] == pytest.approx(2.0 * math.hypot(0.3 / 10, 0.2 / 5))
+    assert (lowest["clips_per_s_iqr"], lowest["timing_waited_pct"]) == (0.3, 7.5)
+    text = (out / "comparison.md").read_text()
+    assert "| 2.00x (0.10) |" in text
+    assert "Timed beside other work: 8 % of the time went by waiting for a core. `prune --retime true`" in text
+
+
 def test_speed_of_another_measurement_is_not_set_against_the_unpruned_model_s(tmp_path):
     tested = [
         row("relevance", "r", "none", (), [1, 1, 1, 1], clips_per_s=5.0, timing_run="today"),
