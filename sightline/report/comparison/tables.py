@@ -169,6 +169,7 @@ def _by_run(models: pd.DataFrame) -> pd.DataFrame:
     together = models["timing_run"] == full["timing_run"]
     models["speedup"] = (models["clips_per_s"] / full["clips_per_s"]).where(together)
     # Relative errors of a ratio's two parts add up in squares.
-    relative = np.hypot(*(part["clips_per_s_iqr"] / part["clips_per_s"] for part in (models, full)))
+    own, of_full = (part["clips_per_s_iqr"] / part["clips_per_s"] for part in (models, full))
+    relative = np.hypot(own.astype("float64"), of_full.astype("float64"))
     models["speedup_iqr"] = (models["speedup"] * relative).where(~reference_rows(models))
     return models.groupby([*WAY, "run"], sort=False)[[*MEASURES, "speedup", "speedup_iqr"]].mean()
