@@ -1,6 +1,6 @@
 """Compare linear layers by the kernel that was measured to be faster with PyTorch's own throughout.
 
-    python benchmarks/linear_kernels.py --json docs/results/linear_kernels.json
+    python benchmarks/linear_kernels.py --results docs/results/linear_kernels.json
     python benchmarks/linear_kernels.py --backbone mvit_v2_s --every 0     # the forward pass alone
 
 Random weights, one clip of 16x224x224, float32, one thread, CPU time of the process. The two take turns within every
@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -28,6 +26,7 @@ from ablation import by_layer, sampled_layers
 from forward import CLASSES, FRAMES, REFERENCES, SIZE, randomise
 from torch import Tensor
 
+from benchmarks.result_files import add_results_option, write_result
 from sightline.backbones import Backbone, build_backbone
 from sightline.backbones.parts.linear import Linear, linear
 from sightline.backbones.parts.linear_kernels import LinearKernels, current_kernels, using_kernels
@@ -35,7 +34,6 @@ from sightline.backbones.stored_kernels import machine
 from sightline.relevance.ablation import ablated_logits
 from sightline.relevance.memory import StackSize
 from sightline.relevance.scores import score
-from sightline.run.provenance import versions
 
 OWN = LinearKernels()
 Result = TypeVar("Result")
@@ -159,7 +157,7 @@ def main() -> None:
     parser.add_argument("--backbone", nargs="+", choices=list(REFERENCES), default=list(REFERENCES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--every", type=int, default=5, help="ablate every n-th layer of the first backbone; 0: none")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures")
+    add_results_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     chosen = current_kernels()
@@ -176,12 +174,9 @@ def main() -> None:
         if args.every and not place:
             rows.append(ablation_row(name, backbone, clips, chosen, args.every))
             print(json.dumps(rows[-1]), flush=True)
-        if args.json is not None:
-            command = f"python benchmarks/linear_kernels.py {shlex.join(sys.argv[1:])}"
+        if args.results is not None:
             found = {size: [measured.kernel, measured.times_faster] for size, measured in chosen.sizes.items()}
-            content = {"command": command, "machine": machine(), "versions": versions(), "kernels": found, "rows": rows}
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(json.dumps(content, indent=2) + "\n")
+            write_result(args.results, rows, kernels=found, instructions=machine()["instructions"])
 
 
 if __name__ == "__main__":

@@ -73,18 +73,18 @@ def measure(table: Table) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=2000, help="of small tables; larger ones take fewer")
     add_results_option(parser)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     for table in tables(given.orders):
         for row in measure(table):
             rows.append(row)
             print(json.dumps(row), flush=True)
     if given.results is not None:
-        write_result(given.results, rows)
+        write_result(given.results, rows, arguments)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,21 @@ def _layer_models(content: dict[str, Any]) -> Records:
     return [row for row in content["rows"] if row["tokens"] is None and row["method"] in (None, "relevance")]
 
 
+def _races(content: dict[str, Any]) -> Records:
+    """Put the methods that raced for the same sets side by side."""
+    keys = ("table", "clips", "mode", "k")
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in content["rows"]:
+        raced = found.setdefault(tuple(row[key] for key in keys), {key: row[key] for key in (*keys, "orders")})
+        raced |= {row["method"]: row["saving"], f"{row['method']}, wrong": row["wrong"]}
+    return list(found.values())
+
+
+def _kernels(content: dict[str, Any]) -> Records:
+    return [{"linear_layers_gflops_chosen": None, "largest_difference": row.get("largest_difference_of_a_score"), **row}
+            for row in content["rows"] if row["what"] != "layer"]  # fmt: skip
+
+
 SECTIONS = {
     "accuracy": Section(
         {
@@ -115,6 +130,44 @@ SECTIONS = {
             "Captum": "{captum_ratio:.2f}", "peak memory, MB (a forward pass)": "{peak_mb_ours} ({peak_mb_forward})",
         },
         timed=True,
+    ),
+    "linear_kernels": Section(
+        {
+            "backbone": "{backbone}", "what": "{what}", "faster kernels, s": "{s:.2f}",
+            "PyTorch's own, s": "{s_pytorch:.2f}", "times faster": "{times_faster:.2f}",
+            "range": "{lowest:.2f}-{highest:.2f}",
+            "linear layers, GFLOP/s": "{linear_layers_gflops_chosen} ({linear_layers_gflops_pytorch})",
+            "largest difference": "{largest_difference:.0e}",
+        },
+        _kernels,
+    ),
+    "racing": Section(
+        {
+            "table": "{table}", "clips": "{clips:,}", "set": "{mode} {k}", "guaranteed": "{guaranteed:.1f}",
+            "within 0.01": "{guaranteed within 0.01:.1f}", "approximate (nominal)": "{approximate:.1f}",
+            "wrong sets of the three": "{guaranteed, wrong}; {guaranteed within 0.01, wrong}; {approximate, wrong}",
+            "orders": "{orders:,}",
+        },
+        _races,
+    ),
+    "recovery": Section(
+        {
+            "model": "{model}", "top-1 %": "{top1:.1f} ± {top1_sd:.1f}", "seeds": "{top1_by_run}",
+            "parameters": "{params_m:.3f} M", "multiply-adds": "{macs_m:.1f} M",
+        }
+    ),
+    "size": Section(
+        {
+            "backbone": "{backbone}", "classes": "{classes}", "parameters, M": "{params_m:.3f}",
+            "published": "{published_params_m}", "multiply-adds, G": "{macs_g:.2f}", "published ": "{published_macs_g}",
+        }
+    ),
+    "removed": Section(
+        {
+            "backbone": "{backbone}", "layers removed": "{layers}", "parameters": "{params_change_pct:.2f} %",
+            "published": "{published_params}", "multiply-adds": "{macs_change_pct:.2f} %",
+        },
+        lambda content: content["removed"],
     ),
 }  # fmt: skip
 _NUMBER = re.compile(r"[-+]?\d[\d.]*( %|x)?")
