@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
 from callbacks.analysis import Analysis
-from callbacks.conclusion import conclude
+from callbacks.commands.conclusion import conclude
 from callbacks.curves_logger import CurvesLogger
 from callbacks.progress_bar import EpochBar
 from callbacks.quiet import be_quiet
