@@ -49,7 +49,7 @@ class Evidence:
         ranked: Layers with their mean score on the training clips: score, layer, mean.
         stability: See `sightline.relevance.unit_tables.stability_table`; of layers on the training clips.
         gaps: See `sightline.relevance.cut_gap`; likewise.
-        raced: Whether the layers' scores come from a race.
+        race: Of the race that the layers' scores come from, what the manifest says; None where they are of all clips.
         shared_groups: Subjects that are in more than one split.
         unreadable: By class, how many of the run's clips could not be read, and how many there are.
         folder: The run's folder, quoted for a shell.
@@ -69,7 +69,7 @@ class Evidence:
     ranked: pd.DataFrame | None = None
     stability: pd.DataFrame | None = None
     gaps: pd.DataFrame | None = None
-    raced: bool = False
+    race: Mapping[str, Any] | None = None
     shared_groups: tuple[str, ...] = ()
     unreadable: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     folder: str = "<run>"
@@ -105,7 +105,7 @@ def read_evidence(run: RunResults) -> Evidence:
         ranked=run.table("relevance_train_layers", RANKED, "ablate"),
         stability=run.table("stability_train_layers", STABILITY, "ablate"),
         gaps=run.table("cut_gaps_train_layers", GAPS, "ablate"),
-        raced="train" in run.scored_splits() and bool(run.manifest("train").get("layers", {}).get("race")),
+        race=run.manifest("train").get("layers", {}).get("race") if "train" in run.scored_splits() else None,
         shared_groups=tuple(shared_groups(run)),
         unreadable=_unreadable(run),
         folder=shlex.quote(str(run.folder)),

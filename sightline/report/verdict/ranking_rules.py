@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sightline.relevance.race_settings import promise_of
 from sightline.report.page.numbers import fixed, signed
 from sightline.report.tables.pruning import RELEVANCE_SCORES, layers_and_heads_alone
 from sightline.report.verdict.cut_rules import Cut
@@ -80,9 +81,13 @@ def beats_last(evidence: Evidence) -> Finding | None:
 
 def same_set(evidence: Evidence, cut: Cut | None) -> Finding | None:
     """Would other training subjects have chosen the same layers?"""
-    if evidence.raced:
-        told = "The layers were raced: their set is chosen, but how stable it is cannot be said."
-        return Finding("same_set", Grade.UNKNOWN, told)
+    if evidence.race is not None:
+        told = f"{promise_of(evidence.race)} Whether other subjects would choose the same layers, no race can say."
+        if evidence.race.get("method") == "guaranteed":
+            return Finding("same_set", Grade.UNKNOWN, told)
+        advice = "Score all clips:"
+        command = evidence.command("ablate", "--sampling", "full", "--overwrite", "true")
+        return Finding("same_set", Grade.CAUTION, told, "the ranking is of an approximate race", advice, command)
     k = _depth(cut)
     rows = _lowest(evidence.stability, cut, k)
     if rows is None:

@@ -104,7 +104,17 @@ def test_other_subjects_choose_the_same_or_not(tmp_path, same, resampled, grade,
     assert told.grade == grade
     assert words in told.text
     assert same_set(found, None) is None  # nothing is known of a set of one
-    assert same_set(Evidence(raced=True), None).grade == Grade.UNKNOWN
+
+
+def test_of_a_race_its_promise_is_told():
+    sure = {"method": "guaranteed", "confidence": 0.99, "tolerance": 0.0, "score": "r"}
+    found = same_set(Evidence(race=sure), None)
+    assert found.grade == Grade.UNKNOWN
+    assert "guaranteed with a probability of at least 0.99. Whether other subjects" in found.text
+    for race in ({"method": "approximate", "nominal_confidence": 0.99, "min_samples": 100}, {"confidence": 0.99}):
+        found = same_set(Evidence(race=race), None)  # that of an earlier version names no method
+        assert (found.grade, found.reason) == (Grade.CAUTION, "the ranking is of an approximate race")
+        assert found.command == "python train.py ablate --sampling full --overwrite true"
 
 
 def test_a_gap_of_rounding_is_told(tmp_path):
