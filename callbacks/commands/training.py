@@ -227,6 +227,8 @@ class RunCLI(LightningCLI):
             getattr(self.trainer, self.command)(model=self.model, datamodule=self.datamodule, **options)
         except UnmetTargetsError:
             self._conclude()
+            # Launchers end all processes when the first one fails, also one that is writing the report.
+            self.trainer.strategy.barrier("concluded")
             raise
         except BaseException:
             self._give_back()
