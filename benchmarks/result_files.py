@@ -143,6 +143,8 @@ def _commit() -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (" and changes" if git("status", "--porcelain") else "")
+        # Pages and result files change with every benchmark, and change nothing in it.
+        changed = git("status", "--porcelain", "--", ".", ":!docs", ":!README.md")
+        return git("rev-parse", "--short=12", "HEAD") + (" and changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):  # no checkout
         return "unknown"

@@ -57,7 +57,8 @@ def _races(content: dict[str, Any]) -> Records:
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in content["rows"]:
         raced = found.setdefault(tuple(row[key] for key in keys), {key: row[key] for key in (*keys, "orders")})
-        raced |= {row["method"]: row["saving"], f"{row['method']}, wrong": row["wrong"]}
+        method = row["method"].split()[-1].replace(".", "_")  # no dots: formats take them for attributes
+        raced |= {method: row["saving"], f"{method} wrong": row["wrong"]}
     return list(found.values())
 
 
@@ -144,8 +145,8 @@ SECTIONS = {
     "racing": Section(
         {
             "table": "{table}", "clips": "{clips:,}", "set": "{mode} {k}", "guaranteed": "{guaranteed:.1f}",
-            "within 0.01": "{guaranteed within 0.01:.1f}", "approximate (nominal)": "{approximate:.1f}",
-            "wrong sets of the three": "{guaranteed, wrong}; {guaranteed within 0.01, wrong}; {approximate, wrong}",
+            "within 0.01": "{0_01:.1f}", "approximate (nominal)": "{approximate:.1f}",
+            "wrong sets of the three": "{guaranteed wrong}; {0_01 wrong}; {approximate wrong}",
             "orders": "{orders:,}",
         },
         _races,
@@ -170,7 +171,7 @@ SECTIONS = {
         lambda content: content["removed"],
     ),
 }  # fmt: skip
-_NUMBER = re.compile(r"[-+]?\d[\d.]*( %|x)?")
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*( %|x)?")
 
 
 def table(section: str, content: dict[str, Any]) -> str:
@@ -180,7 +181,8 @@ def table(section: str, content: dict[str, Any]) -> str:
     numbers = [all(_NUMBER.fullmatch(cell) or not cell for cell in column) for column in zip(*cells, strict=True)]
     lines = [list(made.columns), ["---:" if number else "---" for number in numbers], *cells]
     machine = content["machine"]
-    where = machine["gpu"] or f"{machine['threads']} threads on {machine['cores']} CPU cores"
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    where = machine["gpu"] or f"{threads} on {machine['cores']} CPU cores"
     told = f"`{content['command']}` ({where}, {content['date']}, commit {content['commit']})"
     told += _beside(content) if made.timed else ""
     return "\n".join([told, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"

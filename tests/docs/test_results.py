@@ -119,3 +119,14 @@ def test_figures_are_found_by_their_path():
     content = {"rows": [{"top1": 97.44}, {"top1": 50.0}], "seeds": [0, 1]}
     assert figure(content, "rows.0.top1", ".1f") == "97.4"
     assert figure(content, "seeds.1", "d") == "1"
+
+
+def test_races_for_the_same_set_stand_side_by_side():
+    race = {"table": "heads", "clips": 9500, "mode": "lowest", "k": 2, "orders": 2000}
+    saved = {"guaranteed": (1.26, 0), "guaranteed within 0.01": (2.5, 1), "approximate": (5.0, 40)}
+    rows = [{**race, "method": method, "saving": s, "wrong": w} for method, (s, w) in saved.items()]
+    content = {"command": "c", "date": "d", "commit": "e", "rows": rows, "machine": {
+        "gpu": None, "threads": 1, "cores": 2}}  # fmt: skip
+    shown = table("racing", content)
+    assert "(1 thread on 2 CPU cores, d, commit e)" in shown
+    assert shown.splitlines()[-1] == "| heads | 9,500 | lowest 2 | 1.3 | 2.5 | 5.0 | 0; 1; 40 | 2,000 |"

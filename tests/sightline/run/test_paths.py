@@ -43,6 +43,7 @@ NAMES = {part for path in (*RUN.values(), *RELEVANCE.values()) for part in path.
 def test_the_layout_is_that_of_the_design():
     assert {name: path.as_posix() for name, path in RUN.items()} == {
         "config": "config.yaml",
+        "kernels": "kernels.json",
         "splits": "splits.csv",
         "provenance": "provenance.json",
         "report": "report.html",
