@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result_files import RESULTS, ROOT, Records, read_result
+from sightline.export.other_work import other_work
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 _BLOCK = re.compile(r"(<!-- results: (\S+) (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
@@ -38,10 +39,12 @@ class Section:
     Attributes:
         columns: Heading -> format of Python's for a row; a cell of which a value is missing stays empty.
         rows: What rows of the file are shown, all of its main table if not given.
+        timed: Whether it shows times, which other work on the machine makes longer; that is then told.
     """
 
     columns: Mapping[str, str]
     rows: Callable[[dict[str, Any]], Records] = lambda content: content["rows"]
+    timed: bool = False
 
 
 def _layer_models(content: dict[str, Any]) -> Records:
@@ -76,9 +79,11 @@ SECTIONS = {
     "speed": Section(
         {
             "model": "{backbone}", "mode": "{mode}", "k": "{k}", "top-1 %": "{top1:.1f} ± {top1_sd:.1f}",
-            "multiply-adds": "{macs_change_pct:+.0f} %", "speed": "about {speedup:.2f}x",
+            "multiply-adds": "{macs_change_pct:+.0f} %",
+            "speed (IQR of repeats)": "about {speedup:.2f}x ({speedup_iqr:.2f})",
         },
         _layer_models,
+        timed=True,
     ),
     "layers": Section(
         {
@@ -115,7 +120,8 @@ SECTIONS = {
             "backbone": "{backbone}", "reference": "{reference}", "clips": "{batch}", "ours, s": "{s_per_clip:.2f}",
             "reference, s": "{reference_s_per_clip:.2f}", "times faster": "{times_faster:.2f}",
             "range": "{lowest:.2f}-{highest:.2f}", "largest difference of a logit": "{largest_difference:.0e}",
-        }
+        },
+        timed=True,
     ),
     "ablation": Section(
         {
@@ -123,7 +129,8 @@ SECTIONS = {
             "CPU time, reference": "{time_ratio_reference:.3f}",
             "CPU time, own kernels": "{time_ratio_own_kernels:.3f}",
             "Captum": "{captum_ratio:.2f}", "peak memory, MB (a forward pass)": "{peak_mb_ours} ({peak_mb_forward})",
-        }
+        },
+        timed=True,
     ),
     "linear_kernels": Section(
         {
@@ -177,7 +184,14 @@ def table(section: str, content: dict[str, Any]) -> str:
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     where = machine["gpu"] or f"{threads} on {machine['cores']} CPU cores"
     told = f"`{content['command']}` ({where}, {content['date']}, commit {content['commit']})"
+    told += _beside(content) if made.timed else ""
     return "\n".join([told, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
+def _beside(content: Mapping[str, Any]) -> str:
+    waited = [content["machine"]["waited_pct"], *(row.get("timing_waited_pct") for row in content["rows"])]
+    told = other_work(max((share for share in waited if share is not None), default=None), None)
+    return f"\n\nTimed beside other work: {told}." if told else ""
 
 
 def _cell(form: str, row: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from sightline.backbones.stored_kernels import settle_kernels
 from sightline.checkpoints.files import read_checkpoint
 from sightline.checkpoints.trained import model_of, trained_checkpoint
 from sightline.export.evaluation import predict_split
+from sightline.pruning.targets import UnmetTargetsError
 from sightline.relevance.race_settings import RaceSettings
 from sightline.run.csv_table import read_table
 from sightline.run.paths import RunFolder
@@ -170,6 +171,10 @@ class Analysis(L.Callback, ABC):
         try:
             # What an interrupted run scored before it was resumed is of other weights.
             self.analyse(make_context(trainer, pl_module, folder, overwrite=True))
+        except UnmetTargetsError as error:
+            # The fit did what it should, and what follows, such as the report, shows which depths were tried.
+            if trainer.is_global_zero:
+                log.warning("%s", error)
         except Exception as error:
             raise RuntimeError(
                 f"{type(self).__name__} failed after the fit: {error}\nThe trained model is safe in "

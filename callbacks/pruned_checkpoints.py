@@ -29,7 +29,7 @@ from sightline.pruning.choosing import Choice, PlanChooser
 from sightline.pruning.plan import PruningPlan, unpruned_plan
 from sightline.pruning.request import Method, Mode, PruningRequest, Score
 from sightline.pruning.scored_model import ScoredModel
-from sightline.pruning.targets import Targets, unmet
+from sightline.pruning.targets import Targets, UnmetTargetsError, unmet
 from sightline.report.figures.pruning import accuracy_against_cost, accuracy_against_depth
 from sightline.report.figures.pruning_curves import has_depths
 from sightline.report.figures.saving import save_figure
@@ -158,7 +158,7 @@ class PrunedCheckpoints(Analysis):
             # A target may be met at a depth that was asked for anyway.
             choices = list({choice.plan.plan_id: choice for choice in [*choices, *met]}.values())
         if missed and not choices:
-            raise ValueError(missed)
+            raise UnmetTargetsError(missed)
         plans = [unpruned_plan(self.request.score), *(choice.plan for choice in choices)]
         for choice in [*([chooser.full()] if self.export_full else []), *choices]:
             # One by one, because others do not wait for ever and programs take minutes.
@@ -172,7 +172,7 @@ class PrunedCheckpoints(Analysis):
         predict_clips(context, context.backbone, "test", ONE_FRAME, self.batch_size, look=repeated_frame)
         context.ranks.together(lambda: self._report(context, self._with_earlier(context, rows)), only_first=True)
         if missed:  # only now: what could be made is made
-            raise ValueError(f"{missed} The other models are exported and tested.")
+            raise UnmetTargetsError(f"{missed} The other models are exported and tested.")
 
     def _scored_model(self, context: Context) -> ScoredModel:
         return ScoredModel(

@@ -43,8 +43,8 @@ class RunCheckpoint(ModelCheckpoint):
         if told := describe_not_finite(trainer.lightning_module.state_dict()):
             raise NotFiniteError(
                 f"After epoch {trainer.current_epoch + 1}, step {trainer.global_step}, the weights are not finite: "
-                f"{told}. They were not saved; checkpoints/last.ckpt is of the last epoch before. Lower "
-                "--model.learning_rate or set --trainer.gradient_clip_val."
+                f"{told}. They were not saved; checkpoints/last.ckpt, where there is one, is of the last epoch before. "
+                "Lower --model.learning_rate or set --trainer.gradient_clip_val."
             )
         super()._save_checkpoint(trainer, filepath)
 

@@ -210,8 +210,8 @@ class VideoClassifier(L.LightningModule):
         place = "" if self._trainer is None else f" in epoch {self.current_epoch + 1}, step {self.global_step}"
         raise NotFiniteError(
             f"The training loss is not finite{place}, on the clips {listed(clips)}. The step was not taken; "
-            "checkpoints/last.ckpt has the weights of the last whole epoch. Look at these clips, lower "
-            "--model.learning_rate, or train with --trainer.precision 32-true."
+            "checkpoints/last.ckpt, where there is one, has the weights of the last whole epoch. Look at these "
+            "clips, lower --model.learning_rate, or train with --trainer.precision 32-true."
         )
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:

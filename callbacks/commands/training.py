@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks import RunCheckpoint, RunRecords, SegmentResults
 from callbacks.analysis import Analysis
-from callbacks.conclusion import conclude
+from callbacks.commands.conclusion import conclude
 from callbacks.curves_logger import CurvesLogger
 from callbacks.progress_bar import EpochBar
 from callbacks.quiet import be_quiet
@@ -29,6 +29,7 @@ from lightning_modules.checkpoint_io import SafeCheckpointIO, check_resumable
 from sightline.checkpoints.trained import trained_checkpoint
 from sightline.commands.options import usage_name
 from sightline.commands.registry import COMMANDS
+from sightline.pruning.targets import UnmetTargetsError
 from sightline.run.atomic import write_text
 from sightline.run.folder import (
     VARIABLE,
@@ -224,11 +225,19 @@ class RunCLI(LightningCLI):
         options = {name: self.config_init[name] for name in self.options}
         try:
             getattr(self.trainer, self.command)(model=self.model, datamodule=self.datamodule, **options)
+        except UnmetTargetsError:
+            self._conclude()
+            # Launchers end all processes when the first one fails, also one that is writing the report.
+            self.trainer.strategy.barrier("concluded")
+            raise
         except BaseException:
             self._give_back()
             raise
         if self.claim is not None:
             self.claim.keep()
+        self._conclude()
+
+    def _conclude(self) -> None:
         if self.trainer.is_global_zero and not self.config.trainer.fast_dev_run:
             assert self.folder is not None
             conclude(self.command, self.folder, self.trainer.callbacks)  # type: ignore[attr-defined]

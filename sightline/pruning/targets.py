@@ -16,6 +16,10 @@ LIMITS = {
 }
 
 
+class UnmetTargetsError(ValueError):
+    """No depth meets the targets. What else was asked for is made and tested, and the depths tried are in a table."""
+
+
 @dataclass(frozen=True)
 class Targets:
     """What a pruned model must meet: all limits that are given.

@@ -1,6 +1,6 @@
 """How far two models' results on the same clips differ, with an interval that respects subjects where it can.
 
-Shapes: N clips, G subjects.
+Shapes: N clips.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtri
 
-from sightline.statistics.bootstrap import MIN_GROUPS
+from sightline.statistics.subject_intervals import leave_one_out_of, symmetric_interval
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PairedChange:
         low: Lower end of the interval.
         high: Upper end.
         over: What was taken as independent: ``subjects``, or single ``clips`` where there are too few subjects.
-        subjects: How many subjects there are; 0 where they are unknown.
+        subjects: How many subjects there are; 0 where that of any clip is unknown.
         clips: How many clips.
     """
 
@@ -49,10 +49,10 @@ class PairedChange:
 def paired_change(differences: ArrayLike, subjects: ArrayLike, confidence: float = 0.95) -> PairedChange:
     """Take the mean of differences between two models, clip by clip, and its interval.
 
-    Over clips, the interval is the adjusted one of Bonett and Price (2012): two more differences, 1 and -1, are added,
-    so that it has a width also where the models never differ. With at least 8 subjects it is Student's t over subjects:
-    the mean is a ratio of sums, its variance that of the subjects' residuals (Cochran 1977, section 6.3). It is never
-    taken as narrower than over clips, since subjects who happen to agree are no evidence of that.
+    With at least 8 subjects it is that of `sightline.statistics.subject_intervals`, and never narrower than over clips:
+    subjects who happen to agree are no evidence that others would. Otherwise it is over clips, the adjusted interval of
+    Bonett and Price (2012): two more differences, 1 and -1, are added, so that it has a width also where the models
+    never differ.
 
     Args:
         differences: Between the two models' results, each within [-1, 1], (N,).
@@ -71,15 +71,14 @@ def paired_change(differences: ArrayLike, subjects: ArrayLike, confidence: float
     centre = d.sum() / (n + 2)
     half = -ndtri(tail) * np.sqrt(((np.sum(d * d) + 2) / (n + 2) - centre**2) / (n + 2))
     low, high = min(centre - half, mean), max(centre + half, mean)
-    names, codes = np.unique(who[who != ""], return_inverse=True)
-    groups = len(names)
-    if groups < MIN_GROUPS or np.any(who == ""):
-        return PairedChange(mean, float(max(low, -1)), float(min(high, 1)), "clips", groups, n)
-    residuals = np.bincount(codes, weights=d - mean, minlength=groups)
-    error = np.sqrt(groups / (groups - 1) * np.sum(residuals**2)) / n
-    half = -stdtrit(groups - 1, tail) * error
-    low, high = min(low, mean - half), max(high, mean + half)
-    return PairedChange(mean, float(max(low, -1)), float(min(high, 1)), "subjects", groups, n)
+    over: Literal["subjects", "clips"] = "clips"
+    known = bool(np.all(who != ""))
+    left_out = leave_one_out_of(d, who.astype(object)) if known else None
+    if left_out is not None:
+        ends = symmetric_interval(left_out.own, left_out.means, left_out.degrees, confidence)
+        low, high, over = min(low, float(ends[0][0])), max(high, float(ends[1][0])), "subjects"
+    groups = len(np.unique(who)) if known else 0
+    return PairedChange(mean, float(max(low, -1)), float(min(high, 1)), over, groups, n)
 
 
 def sign_test(more: int, less: int) -> float:

@@ -21,6 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from sightline.statistics.bootstrap import MIN_GROUPS
@@ -66,6 +68,11 @@ def leave_one_out(matrix: ScoreMatrix) -> LeftOut | None:
         own, shares = (total / samples)[:, 0], counts / samples
     degrees = np.maximum(1 / (shares**2).sum(axis=1) - 1, 1.0)
     return LeftOut(own, means.T, degrees, samples[:, 0])
+
+
+def leave_one_out_of(values: Floats, subjects: NDArray[np.object_]) -> LeftOut | None:
+    """Take the mean of one value per sample, (N,), without each subject; U is 1. See `leave_one_out`."""
+    return leave_one_out(ScoreMatrix(pd.DataFrame(index=[0]), values[None], np.zeros(len(values), np.int64), subjects))
 
 
 def symmetric_interval(

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from sightline.statistics.binomial import accuracy_interval
-from sightline.statistics.matrix import ScoreMatrix
-from sightline.statistics.subject_intervals import leave_one_out
+from sightline.statistics.subject_intervals import leave_one_out_of
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ def top1_interval(correct: ArrayLike, subjects: Sequence[str] | None = None) -> 
     group = np.array([] if subjects is None else subjects, dtype=object)
     known = len(group) == len(right) and all(group)
     if known:
-        matrix = ScoreMatrix(pd.DataFrame(index=[0]), right[None], np.zeros(len(right), dtype=np.int64), group)
-        left_out = leave_one_out(matrix)
+        left_out = leave_one_out_of(right, group)
         if left_out is not None:
             low, high = left_out.intervals(shares=True)
             return Top1Interval(100 * float(low[0]), 100 * float(high[0]), len(set(group)), "subjects")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -20,7 +21,7 @@ from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from sightline.export.counting import count_cost
 from sightline.export.reading import load_exported
-from sightline.pruning.targets import Targets
+from sightline.pruning.targets import Targets, UnmetTargetsError
 from sightline.report.comparison.compare import compare_runs
 from sightline.report.page.html import write_report
 from sightline.report.tables.pruning import pruning_rows, read_pruning_table, reference_rows
@@ -204,15 +205,24 @@ def test_targets_that_nothing_meets_are_told_after_the_rest_was_made(copied):
     shutil.rmtree(copied.folder / "pruned")
     targets = Targets(max_gmacs=1e-9)
     step = PrunedCheckpoints(depths=[1], modes=["lowest"], targets=targets, latency_repeats=0)
-    with pytest.raises(ValueError, match=r"No depth meets the targets .* The other models are exported and tested"):
+    with pytest.raises(
+        UnmetTargetsError, match=r"No depth meets the targets .* The other models are exported and tested"
+    ):
         step.analyse(copied)
     tried = pd.read_csv(copied.folder / "tables" / "targets.csv")
     assert tried["k"].tolist() == [1, 2, 3, 4]
     assert not tried["meets"].any()
     table = read_pruning_table(copied.folder / "tables" / "pruning.csv")
     assert table["plan_id"].tolist() == ["relevance-r-none-k0", "relevance-r-lowest-k1"]  # others have no export now
-    with pytest.raises(ValueError, match="No depth meets the targets"):
+    with pytest.raises(UnmetTargetsError, match="No depth meets the targets"):
         PrunedCheckpoints(targets=targets).analyse(copied)
+
+
+def test_after_a_fit_unmet_targets_are_a_warning_and_what_follows_goes_on(copied, monkeypatch, caplog):
+    monkeypatch.setattr("callbacks.analysis.make_context", lambda *args, **more: copied)
+    trainer = SimpleNamespace(fast_dev_run=False, default_root_dir=copied.folder, is_global_zero=True)
+    PrunedCheckpoints(targets=Targets(max_gmacs=1e-9)).on_fit_end(trainer, copied.module)
+    assert "No depth meets the targets (max_gmacs 1e-09" in caplog.text
 
 
 @pytest.mark.parametrize(

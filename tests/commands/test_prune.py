@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 import train
@@ -74,6 +75,18 @@ def test_a_depth_that_cannot_be_cut_is_refused(own_run, capsys):
     arguments = ["prune", "--run", str(own_run), "--trainer.callbacks", "null"]
     depth = ["--trainer.callbacks", "callbacks.PrunedCheckpoints", "--trainer.callbacks.depths", "[9]"]
     assert "Cannot remove 9 layers: 4 of 4" in error_of(capsys, *arguments, *depth)
+
+
+def test_targets_that_nothing_meets_end_with_a_new_report_and_the_verdict(own_run, capsys):
+    page = own_run / "report.html"
+    page.write_text("old")
+    step = "[{class_path: callbacks.PrunedCheckpoints, init_args: {targets: {max_gmacs: 1.0e-9}, latency_repeats: 0}}]"
+    with pytest.raises(SystemExit, match=r"No depth meets the targets \(max_gmacs 1e-09: the nearest is relevance-"):
+        train.main(["prune", "--run", str(own_run), "--trainer.callbacks", step])
+    told = capsys.readouterr().out
+    assert f"Report: {page} written anew" in told
+    assert "Verdict: " in told
+    assert "Search for the targets: not met" in page.read_text()
 
 
 def test_data_that_is_divided_otherwise_is_noticed(own_run, capsys):

@@ -29,6 +29,7 @@ def test_every_file_is_whole_and_shown(path):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/some/where/benchmarks/forward.py", "--batch", "2", "--results", "x.json"])
+    monkeypatch.setattr("benchmarks.result_files.waited_pct", lambda before, after: 1.5)
     row = {
         "backbone": "mvit", "reference": "torchvision", "batch": 2, "s_per_clip": 1.234, "reference_s_per_clip": 2.0,
         "times_faster": 1.6207, "lowest": 1.5, "highest": 1.75, "largest_difference": 3.1e-7,
@@ -70,6 +71,10 @@ def test_tables_and_figures_are_made_from_the_file(folder):
     assert made_anew(made, folder) == made
 
     content = json.loads((folder / "speed.json").read_text())
+    content["rows"][0]["timing_waited_pct"] = 12.3
+    told = "Timed beside other work: 12 % of the time went by waiting for a core."
+    assert table("forward", content).splitlines()[2] == told
+    assert told not in table("forward", read_result("speed", folder))
     content["rows"][0]["times_faster"] = 1.7
     (folder / "speed.json").write_text(json.dumps(content))
     assert made_anew(made, folder) != made

@@ -1,12 +1,15 @@
 """Intervals of accuracies and of differences between pruned models, over the test subjects of all runs.
 
-A subject that several runs test counts as one. Differences are taken clip by clip before subjects are left out one by
-one, so what clips and subjects have in common drops out of them. With fewer than 8 subjects there are no intervals.
+A subject that several runs test counts as one. Differences are taken clip by clip, so what clips and subjects have in
+common drops out of them; their intervals are those of `sightline.statistics.paired_change`, as in the report. Between a
+model and itself, as where two ways remove the same layers in every run, the difference is 0 and no interval is wider.
+With fewer than 8 subjects there are no intervals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +22,9 @@ from sightline.report.tables.pruning import (
     layers_and_heads_alone,
     reference_rows,
 )
-from sightline.statistics.matrix import Floats, ScoreMatrix
-from sightline.statistics.subject_intervals import leave_one_out, symmetric_interval
+from sightline.statistics.matrix import ScoreMatrix
+from sightline.statistics.paired_change import paired_change
+from sightline.statistics.top1_interval import top1_interval
 
 WAY = ["backbone", "method", "score", "mode", "k", *REDUCTION]
 """What models of different runs have in common when they are averaged."""
@@ -43,8 +47,11 @@ def subject_intervals(runs: Runs) -> pd.DataFrame:
         base = int(reference[0]) if len(reference) else None
         rows = []
         for place in range(len(ways)):
-            _, low, high, subjects = _mean(matrix, matrix.values[place], shares=True)
-            change = (np.nan,) * 3 if base is None else _mean(matrix, matrix.values[place] - matrix.values[base])[:3]
+            seen = ~np.isnan(matrix.values[place])
+            of_top1 = top1_interval(matrix.values[place, seen], matrix.group[seen])
+            low, high = (of_top1.low, of_top1.high) if of_top1.over == "subjects" else (np.nan, np.nan)
+            subjects = len(set(matrix.group[seen]))
+            change = (np.nan,) * 3 if base is None else _difference(matrix, place, base, place == base)[:3]
             rows.append((*change, low, high, subjects))
         columns = ["change", "change_low", "change_high", "top1_low", "top1_high", "subjects"]
         frames.append(pd.DataFrame(rows, index=ways, columns=columns))
@@ -70,6 +77,7 @@ def _differences(matrix: ScoreMatrix, ways: pd.Index, runs: Runs) -> pd.DataFram
     top1 = runs.models.astype({"top1": "float64"}).groupby([*WAY, "run"], sort=False)["top1"].mean().unstack("run")
     by_run = dict(zip(top1.index, top1.to_numpy(), strict=True))
     plain = layers_and_heads_alone(ways.to_frame(index=False))
+    removed = runs.models.groupby(WAY, sort=False)
     rows = []
     for way, place in places.items():
         backbone, method, other_score, mode, k, *reduction = way
@@ -80,32 +88,40 @@ def _differences(matrix: ScoreMatrix, ways: pd.Index, runs: Runs) -> pd.DataFram
         each = each[~np.isnan(each)]
         if not len(each):
             continue
-        difference, low, high, subjects = _mean(matrix, matrix.values[places[own]] - matrix.values[place])
+        same = _removed(removed, own) == _removed(removed, way)
+        difference, low, high, subjects = _difference(matrix, places[own], place, same)
         told, ahead = " ".join(f"{value:+.1f}" for value in each), int((each > 0).sum())
         key = (backbone, k, score, method, other_score, mode)
         rows.append((*key, difference, low, high, told, ahead, len(each), subjects))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _mean(matrix: ScoreMatrix, values: Floats, shares: bool = False) -> tuple[float, float, float, int]:
-    """Return the mean of values of clips (N,) times 100, its 95 % interval over subjects, and their number.
+def _removed(models: Any, way: tuple) -> set[tuple[str, str]]:
+    """Return which layers a way removes, with the run; of several draws, all."""
+    rows = models.get_group(way)
+    return set(zip(rows["run"], rows["removed_layers"], strict=True))
 
-    Clips without a value are left out, so that a difference is of the same clips on both sides.
+
+def _difference(matrix: ScoreMatrix, one: int, other: int, same: bool) -> tuple[float, float, float, int]:
+    """Return how many points of top-1 a way of pruning keeps more than another, the 95 % interval, and the subjects.
+
+    Clips that one of them lacks are left out.
 
     Args:
-        matrix: Whose clips they are.
-        values: 1 or 0 of every clip, or differences of these.
-        shares: Whether they are no differences.
+        matrix: What became of every clip, (U, N), and whom it shows.
+        one: Its place among the ways.
+        other: That of the other.
+        same: Whether both are the same models.
     """
+    values = matrix.values[one] - matrix.values[other]
     seen = ~np.isnan(values)
-    group = matrix.group[seen]
-    one = ScoreMatrix(pd.DataFrame(index=[0]), values[None, seen], matrix.label[seen], group)
-    left_out, low, high = leave_one_out(one), np.array([np.nan]), np.array([np.nan])
-    if left_out is not None and shares:
-        low, high = left_out.intervals(shares=True)
-    elif left_out is not None:
-        low, high = symmetric_interval(left_out.own, left_out.means, left_out.degrees)
-    return 100 * float(values[seen].mean()), 100 * float(low[0]), 100 * float(high[0]), len(set(group))
+    found = paired_change(values[seen], matrix.group[seen])
+    subjects = len(set(matrix.group[seen]))
+    if found.over == "clips":
+        return 100 * found.change, np.nan, np.nan, subjects
+    if same:
+        return 0.0, 0.0, 0.0, subjects
+    return 100 * found.change, 100 * found.low, 100 * found.high, subjects
 
 
 def _outcomes(runs: Runs) -> Iterator[tuple[ScoreMatrix, pd.Index]]:

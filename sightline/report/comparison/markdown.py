@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sightline.export.other_work import other_work
 from sightline.report.tables.markdown import markdown_table
 from sightline.report.tables.pruning import RELEVANCE_SCORES, UNPRUNED
 from sightline.report.tables.pruning_layout import amount_and_change, reduction_labels
@@ -29,8 +30,8 @@ def comparison_markdown(tables: Mapping[str, pd.DataFrame], runs: list[str]) -> 
         *_differences(tables["differences"]),
         "## Accuracy and cost",
         f"Mean ± standard deviation over runs, then every run ({', '.join(runs)}). Accuracies in percent, changes of "
-        "accuracy in points; speed is clips per second against the unpruned model of the same run."
-        + _about_intervals(accuracy),
+        "accuracy in points; speed is clips per second against the unpruned model of the same run, in brackets the "
+        "interquartile range of the repeats." + _about_intervals(accuracy) + _about_speed(accuracy),
         _accuracy(accuracy),
     ]
     if len(tables["removed_layers"]):
@@ -52,6 +53,12 @@ def _about_intervals(accuracy: pd.DataFrame) -> str:
     if accuracy["top1_low"].notna().any():
         return " In brackets: 95 % intervals over the test subjects of all runs."
     return " No intervals: too few test subjects; see by_subject.csv."
+
+
+def _about_speed(accuracy: pd.DataFrame) -> str:
+    waited, spread = accuracy["timing_waited_pct"].max(), (100 * accuracy["speedup_iqr"] / accuracy["speedup"]).max()
+    told = other_work(*(None if pd.isna(value) else float(value) for value in (waited, spread)))
+    return f" Timed beside other work: {told}. `prune --retime true` times a run's models again." if told else ""
 
 
 def _methods(table: pd.DataFrame) -> str:
@@ -105,7 +112,7 @@ def _accuracy(table: pd.DataFrame) -> str:
         "mean class": lambda row: spread(row.mean_class_acc, row.mean_class_acc_sd),
         "parameters": lambda row: amount_and_change(row.params, row.params_change_pct),
         "multiply-adds": lambda row: amount_and_change(row.macs, row.macs_change_pct),
-        "speed": lambda row: "" if pd.isna(row.speedup) else f"{row.speedup:.2f}x",
+        "speed": _speed,
         "lose most": lambda row: row.classes_that_lose_most,
     }
     return markdown_table(table, columns, ["k", "top-1", "change", "mean class", *list(columns)[8:11]])
@@ -138,6 +145,11 @@ def _scores(table: pd.DataFrame) -> str:
         name = f"agreement_{score}_{used[0]}"
         columns[f"{score} as {used[0]}"] = lambda row, name=name: f"{getattr(row, name):.2f}"
     return markdown_table(table, columns, list(columns)[2:])
+
+
+def _speed(row: Any) -> str:
+    spread = "" if pd.isna(row.speedup_iqr) else f" ({row.speedup_iqr:.2f})"
+    return "" if pd.isna(row.speedup) else f"{row.speedup:.2f}x{spread}"
 
 
 def method_name(row: Any) -> str:

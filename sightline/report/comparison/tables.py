@@ -19,7 +19,9 @@ from sightline.report.tables.pruning import RELEVANCE_SCORES, UNPRUNED, layers_a
 
 MEASURES = [
     "top1", "mean_class_acc", "params", "params_change_pct", "macs", "macs_change_pct", "latency_ms_b1", "clips_per_s",
+    "latency_iqr_ms_b1", "clips_per_s_iqr",
 ]  # fmt: skip
+SPEED = ["clips_per_s", "clips_per_s_iqr"]
 SAME_IN_EVERY_RUN = ("random", "last")
 """Methods whose sets say nothing of the run: their agreement between runs means nothing."""
 CLASSES_TOLD = 3
@@ -33,8 +35,9 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
         top1_high, and change, change_low and change_high in points against the unpruned models, 95 % intervals that
         are over the subjects of all runs together, missing with fewer than 8 subjects; subjects; mean_class_acc
         and its sd; params, multiply-adds and measured speed; speedup (clips per second against the unpruned model of
-        the same run, where both were timed in one measurement); and the classes that lose most, with the mean points
-        they lose.
+        the same run, where both were timed in one measurement) and speedup_iqr (interquartile range that the repeats
+        of the two leave it, mean over runs); timing_waited_pct (largest of the runs); and the
+        classes that lose most, with the mean points they lose.
     """
     by_run = _by_run(runs.models)
     ways = by_run.groupby(level=WAY, sort=False)
@@ -43,6 +46,7 @@ def accuracy_table(runs: Runs) -> pd.DataFrame:
     table.insert(2, "top1_sd", ways["top1"].std())
     table.insert(3, "top1_by_run", ways["top1"].agg(lambda values: " ".join(f"{value:.1f}" for value in values)))
     table.insert(list(table).index("mean_class_acc") + 1, "mean_class_acc_sd", ways["mean_class_acc"].std())
+    table["timing_waited_pct"] = runs.models.groupby(WAY, sort=False)["timing_waited_pct"].max()
     table = table.join(subject_intervals(runs)).join(_classes_that_lose(runs))
     ends = ["change", "change_low", "change_high", "top1_low", "top1_high", "subjects"]
     order = ["runs", "top1", "top1_sd", "top1_by_run", *ends]
@@ -159,8 +163,13 @@ def averaged_draws(models: pd.DataFrame) -> pd.DataFrame:
 def _by_run(models: pd.DataFrame) -> pd.DataFrame:
     """Average the draws of every run, and set speed against that of the run's unpruned model."""
     reference = models[reference_rows(models)].drop_duplicates("run").set_index("run")
+    full = reference.loc[models["run"], [*SPEED, "timing_run"]].set_index(models.index)
     models = models.astype(dict.fromkeys(MEASURES, "float64"))
-    ratio = models["clips_per_s"] / models["run"].map(reference["clips_per_s"].astype("float64"))
     # Machines drift: times of different measurements are not set against each other.
-    models["speedup"] = ratio.where(models["timing_run"] == models["run"].map(reference["timing_run"]))
-    return models.groupby([*WAY, "run"], sort=False)[[*MEASURES, "speedup"]].mean()
+    together = models["timing_run"] == full["timing_run"]
+    models["speedup"] = (models["clips_per_s"] / full["clips_per_s"]).where(together)
+    # Relative errors of a ratio's two parts add up in squares.
+    own, of_full = (part["clips_per_s_iqr"] / part["clips_per_s"] for part in (models, full))
+    relative = np.hypot(own.astype("float64"), of_full.astype("float64"))
+    models["speedup_iqr"] = (models["speedup"] * relative).where(~reference_rows(models))
+    return models.groupby([*WAY, "run"], sort=False)[[*MEASURES, "speedup", "speedup_iqr"]].mean()

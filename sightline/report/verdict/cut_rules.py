@@ -113,7 +113,7 @@ def cut_loss(evidence: Evidence, cut: Cut) -> str:
     if most <= SMALL_LOSS:
         return f"{told} {known} loss of more than {SMALL_LOSS:g} point can be excluded."
     if change.below:
-        return f"{told} That there is a loss is certain."
+        return f"{told} That there is a loss is clear."
     return f"{told} {known} loss of up to {fixed(most, 1)} points cannot be excluded."
 
 

@@ -24,7 +24,7 @@ def few_subjects(evidence: Evidence) -> Finding | None:
     if evidence.test is None:
         return None
     group = evidence.test["group"]
-    subjects = group[group != ""].nunique()
+    subjects = 0 if (group == "").any() else group.nunique()
     told = caution(subjects, len(evidence.test))
     if not told:
         return None

@@ -41,14 +41,15 @@ class Evidence:
         models: The table of tested models, see `sightline.report.tables.pruning`.
         outcomes: What each of them predicted on the test clips, like ``test``, by plan.
         recovery: Of a run that trained a pruned model further: what ``full``, ``pruned`` and ``recovered`` predicted.
-        target: The plan that was found to meet the targets on validation clips.
+        target: The plan that was found to meet the targets on validation clips; "" where none did, None where there
+            were none.
         validation: Top-1 of the best epoch on validation clips, in percent.
         training: Top-1 of that epoch on training clips (augmented), in percent.
         validation_labels: Number of validation clips of every class.
         ranked: Layers with their mean score on the training clips: score, layer, mean.
         stability: See `sightline.relevance.unit_tables.stability_table`; of layers on the training clips.
         gaps: See `sightline.relevance.cut_gap`; likewise.
-        raced: Whether the layers' scores come from a race.
+        race: Of the race that the layers' scores come from, what the manifest says; None where they are of all clips.
         shared_groups: Subjects that are in more than one split.
         unreadable: By class, how many of the run's clips could not be read, and how many there are.
         folder: The run's folder, quoted for a shell.
@@ -61,14 +62,14 @@ class Evidence:
     models: pd.DataFrame | None = None
     outcomes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     recovery: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    target: str = ""
+    target: str | None = None
     validation: float | None = None
     training: float | None = None
     validation_labels: tuple[int, ...] = ()
     ranked: pd.DataFrame | None = None
     stability: pd.DataFrame | None = None
     gaps: pd.DataFrame | None = None
-    raced: bool = False
+    race: Mapping[str, Any] | None = None
     shared_groups: tuple[str, ...] = ()
     unreadable: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     folder: str = "<run>"
@@ -104,7 +105,7 @@ def read_evidence(run: RunResults) -> Evidence:
         ranked=run.table("relevance_train_layers", RANKED, "ablate"),
         stability=run.table("stability_train_layers", STABILITY, "ablate"),
         gaps=run.table("cut_gaps_train_layers", GAPS, "ablate"),
-        raced="train" in run.scored_splits() and bool(run.manifest("train").get("layers", {}).get("race")),
+        race=run.manifest("train").get("layers", {}).get("race") if "train" in run.scored_splits() else None,
         shared_groups=tuple(shared_groups(run)),
         unreadable=_unreadable(run),
         folder=shlex.quote(str(run.folder)),
@@ -149,9 +150,12 @@ def _percent(curves: pd.DataFrame | None, best: int | None, name: str) -> float 
     return None if value is None or pd.isna(value) else 100 * float(value)
 
 
-def _target(run: RunResults) -> str:
+def _target(run: RunResults) -> str | None:
+    """Return the plan that met the targets, "" where none did, None where there were none."""
     trials = run.table("targets", ("plan_id", "meets"), "prune")
-    met = [] if trials is None else trials.loc[trials["meets"].astype(str).str.lower() == "true", "plan_id"].tolist()
+    if trials is None:
+        return None
+    met = trials.loc[trials["meets"].astype(str).str.lower() == "true", "plan_id"].tolist()
     return str(met[-1]) if met else ""
 
 

@@ -7,6 +7,7 @@ from sightline.report.verdict.evidence import Evidence
 from sightline.report.verdict.findings import Finding, Grade
 from sightline.report.verdict.pairs import against_answer, compared, points, right, top1
 from sightline.statistics.binomial import accuracy_interval
+from sightline.statistics.class_accuracy import mean_class_accuracy
 
 WEAK_SKILL = 0.2
 """Share of the way from the majority class to 100 % that a model should have gone. Below, most of its answers are
@@ -100,8 +101,8 @@ def classes_alike(evidence: Evidence) -> Finding | None:
     """Do all classes carry the accuracy, or the frequent ones alone?"""
     if evidence.test is None:
         return None
-    outcome = right(evidence.test)
-    mean_class = 100 * float(outcome.groupby(evidence.test["label"].to_numpy()).mean().mean())
+    of_class = right(evidence.test).groupby(evidence.test["label"].to_numpy()).agg(["sum", "count"])
+    mean_class = 100 * mean_class_accuracy(of_class["sum"], of_class["count"])
     if top1(evidence.test) - mean_class <= UNEVEN:
         return None
     text = f"Top-1 is {fixed(top1(evidence.test), 1)} %, but the mean over classes {fixed(mean_class, 1)} %."

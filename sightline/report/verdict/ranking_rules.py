@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sightline.relevance.race_settings import promise_of
 from sightline.report.page.numbers import fixed, signed
 from sightline.report.tables.pruning import RELEVANCE_SCORES, layers_and_heads_alone
 from sightline.report.verdict.cut_rules import Cut
@@ -27,6 +28,8 @@ def lowest_beats_highest(evidence: Evidence) -> Finding | None:
     if not _plans(evidence, "relevance", "lowest"):
         return None
     found = _against(evidence, "relevance", "highest")
+    if not found and _alike(evidence, "relevance", "highest"):
+        return None  # every layer was removed
     if not found:
         told = "Whether relevance tells layers apart is not known: the control, highest, was not tested."
         advice = "Set modes: [lowest, highest] of callbacks.PrunedCheckpoints in the run's config.yaml, then"
@@ -62,20 +65,29 @@ def lowest_beats_random(evidence: Evidence) -> Finding | None:
 
 def beats_last(evidence: Evidence) -> Finding | None:
     """Would cutting the last layers, which needs no scores, do as well?"""
-    found = _against(evidence, "last")
-    if not found:
+    found, alike = _against(evidence, "last"), _alike(evidence, "last")
+    if not found and not alike:
         return None
+    also = f" {_at(alike).capitalize()} both remove the same ones." if alike else ""
     if any(change.above for change in found.values()) and not any(change.below for change in found.values()):
-        return Finding("beats_last", Grade.GOOD, f"Relevance keeps more than cutting the last layers: {_ahead(found)}.")
-    told = f"Cutting the last layers, which needs no scores, does as well: relevance keeps {_ahead(found)}."
-    return Finding("beats_last", Grade.GOOD, told, advice="Take last: it needs no ablation.")
+        told = f"Relevance keeps more than cutting the last layers: {_ahead(found)}.{also}"
+        return Finding("beats_last", Grade.GOOD, told)
+    keeps = (
+        f": relevance keeps {_ahead(found)}.{also}" if found else f": {_at(alike)} they are the least relevant ones."
+    )
+    told = f"Cutting the last layers, which needs no scores, does as well{keeps}"
+    return Finding("beats_last", Grade.GOOD, told)
 
 
 def same_set(evidence: Evidence, cut: Cut | None) -> Finding | None:
     """Would other training subjects have chosen the same layers?"""
-    if evidence.raced:
-        told = "The layers were raced: their set is chosen, but how stable it is cannot be said."
-        return Finding("same_set", Grade.UNKNOWN, told)
+    if evidence.race is not None:
+        told = f"{promise_of(evidence.race)} Whether other subjects would choose the same layers, no race can say."
+        if evidence.race.get("method") == "guaranteed":
+            return Finding("same_set", Grade.UNKNOWN, told)
+        advice = "Score all clips:"
+        command = evidence.command("ablate", "--sampling", "full", "--overwrite", "true")
+        return Finding("same_set", Grade.CAUTION, told, "the ranking is of an approximate race", advice, command)
     k = _depth(cut)
     rows = _lowest(evidence.stability, cut, k)
     if rows is None:
@@ -136,10 +148,14 @@ def _plans(evidence: Evidence, method: str, mode: str = "") -> dict[int, list[st
 
 
 def _against(evidence: Evidence, method: str, mode: str = "") -> Depths:
-    """Compare relevance with another way, clip by clip, at every depth that both were tested at."""
+    """Compare relevance with another way, clip by clip, at every depth that both were tested at.
+
+    Where both removed the same layers there is one model and nothing to compare. (A random draw of them is a draw.)
+    """
     own, other = _plans(evidence, "relevance", "lowest"), _plans(evidence, method, mode)
+    alike = [] if method == "random" else _alike(evidence, method, mode)
     found = {}
-    for k in sorted(set(own) & set(other)):
+    for k in sorted(set(own) & set(other) - set(alike)):
         sides = [[evidence.outcomes[plan] for plan in plans] for plans in (own[k], other[k])]
         change = compared(sides[0], sides[1])
         if change is not None:
@@ -147,12 +163,24 @@ def _against(evidence: Evidence, method: str, mode: str = "") -> Depths:
     return found
 
 
+def _alike(evidence: Evidence, method: str, mode: str = "") -> list[int]:
+    """Return the depths at which relevance and another way removed the same layers."""
+    own, other = _plans(evidence, "relevance", "lowest"), _plans(evidence, method, mode)
+    removed = {} if evidence.models is None else evidence.models.set_index("plan_id")["removed_layers"].to_dict()
+    return [k for k in sorted(set(own) & set(other)) if len({removed[plan] for plan in [*own[k], *other[k]]}) == 1]
+
+
+def _at(depths: list[int]) -> str:
+    """Write e.g. "at 1 and 3 layers"."""
+    return f"at {listed([str(k) for k in depths], 6)} layer{'' if depths == [1] else 's'}"
+
+
 def _ahead(found: Depths) -> str:
     """Say by how much, at one depth with its interval, at several in short and which of them are not clear."""
     if len(found) == 1:
         ((k, change),) = found.items()
-        return f"{points(change)} at {k} layer{'s' if k > 1 else ''}"
+        return f"{points(change)} {_at([k])}"
     values = [signed(100 * change.change, 1) for change in found.values()]
     unclear = [str(k) for k, change in found.items() if not (change.above or change.below)]
     sure = "each clear of 0" if not unclear else f"not clear at {listed(unclear, 6)}"
-    return f"{listed(values, 6)} points at {listed([str(k) for k in found], 6)} layers ({sure})"
+    return f"{listed(values, 6)} points {_at(list(found))} ({sure})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.report.page.numbers import short
+from sightline.report.page.numbers import fixed, short
 from sightline.report.page.run_results import RunResults
 from sightline.report.verdict.cut_rules import (
     Cut,
@@ -87,8 +87,10 @@ def _what_can_be_cut(
     if shown is None:
         return _nothing_cut(evidence, layers)
     parts = [cut_loss(evidence, shown), saved(shown.row)]
+    missed = "No depth met the targets (tables/targets.csv)." if evidence.target == "" else ""
     if cut is None:
         parts.insert(0, f"The mildest of {len(cuts)} tested is {named(shown.row, layers)}.")
+        parts.append(missed)
         advice = "Recovery trains a cut model further (give configs/recovery.yaml your data section):"
         command = (
             f"python train.py fit --config configs/recovery.yaml --model.student {evidence.folder}/pruned/"
@@ -96,16 +98,19 @@ def _what_can_be_cut(
         )
         return "Nothing can be cut without a loss.", " ".join(filter(None, parts)), advice, command
     parts.append(deeper(cut, cuts))
-    advice = ""
-    if not cut.by_target:
-        advice = (
-            "This depth was picked by the test clips, which flatters it a little. A depth picked by validation clips: "
-            "set targets: {max_drop: 1.0} of callbacks.PrunedCheckpoints in the run's config.yaml, then"
-        )
-    command = "" if cut.by_target else evidence.command("prune")
     what = named(cut.row, layers)
     how = "" if cut.row.method == "relevance" else f", chosen by {cut.row.method.replace('_', ' ')}" * bool(cut.row.k)
-    return f"You can cut {what}{how}.", " ".join(filter(None, parts)), advice, command
+    headline = f"You can cut {what}{how}."
+    if not cut.small:  # what a target allows
+        headline = f"Cutting {what}{how} meets the targets, and loses {fixed(-100 * cut.change.change, 1)} points."
+    if cut.by_target:
+        return headline, " ".join(filter(None, parts)), "", ""
+    advice = (
+        "This depth was picked by the test clips, which flatters it a little. A depth picked by validation clips: "
+        "set targets: {max_drop: 1.0} of callbacks.PrunedCheckpoints in the run's config.yaml, then"
+    )
+    parts.append(missed)
+    return headline, " ".join(filter(None, parts)), advice, evidence.command("prune")
 
 
 def _nothing_cut(evidence: Evidence, layers: int) -> tuple[str, str, str, str]:

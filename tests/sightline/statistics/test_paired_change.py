@@ -21,13 +21,27 @@ def test_over_subjects_by_hand():
     more = np.concatenate([np.repeat([1.0, 0.0], [n, 50 - n]) for n in [10, 20] * 4])
     found = paired_change(more, np.repeat([f"s{i}" for i in range(8)], 50))
     assert (found.change, found.over, found.subjects) == (0.3, "subjects", 8)
-    error = np.sqrt(8 / 7 * 8 * (0.1 * 50) ** 2) / 400
+    # Without a subject of 0.2 the mean is 0.3 + 0.1 / 7, without one of 0.4 it is 0.3 - 0.1 / 7.
+    error = np.sqrt(7 / 8 * 8 * (0.1 / 7) ** 2)
     over_clips = paired_change(more, [""] * 400)
     low, high = 0.3 - 2.364624 * error, 0.3 + 2.364624 * error  # Student's t of 7 degrees of freedom
     assert found.low == pytest.approx(min(low, over_clips.low), abs=1e-6)
     assert found.high == pytest.approx(max(high, over_clips.high), abs=1e-6)
     assert found.high == pytest.approx(high, abs=1e-6)  # here the subjects decide
     assert found.above
+
+
+def test_where_few_subjects_have_most_clips_the_interval_is_that_of_few():
+    # 9 subjects, of whom one has 200 clips and loses 5 % of them, while the others have 10 and lose nothing.
+    names = np.repeat([f"s{i}" for i in range(9)], [200] + [10] * 8)
+    d = np.where(np.arange(280) < 10, -1.0, 0.0)
+    own, without = d.mean(), np.array([d[names != f"s{i}"].mean() for i in range(9)])
+    error = np.sqrt(8 / 9 * ((without - own) ** 2).sum())
+    effective = 280**2 / (200**2 + 8 * 10**2)  # 1.92 subjects, so one degree of freedom
+    found = paired_change(d, names)
+    assert effective - 1 < 1
+    assert found.low == pytest.approx(own - 12.706205 * error, abs=1e-6)
+    assert not found.below
 
 
 def test_equal_models_and_subjects_who_agree_are_no_certainty():
@@ -41,7 +55,8 @@ def test_few_or_unknown_subjects_fall_back_to_clips():
     d = np.tile([1.0, 0.0, 0.0, 0.0], 20)
     assert paired_change(d, [str(i % 7) for i in range(80)]).over == "clips"
     assert paired_change(d, [str(i % 8) for i in range(80)]).over == "subjects"
-    assert paired_change(d, [str(i % 8) if i else "" for i in range(80)]).over == "clips"
+    unknown = paired_change(d, [str(i % 8) if i else "" for i in range(80)])
+    assert (unknown.over, unknown.subjects) == ("clips", 0)  # as the table of tested models has it
 
 
 @pytest.mark.parametrize(("clips", "lost", "gained"), [(40, 0.1, 0.02), (200, 0.03, 0.01), (60, 0.02, 0.02)])

@@ -110,6 +110,13 @@ def test_methods_stand_side_by_side(two_runs):
     assert table["random sd"].tolist()[1] == pytest.approx(62.5 / 2**0.5)
 
 
+def over_clips(changed: int, clips: int) -> tuple[float, float]:
+    """Bonett and Price's interval of a change of so many clips, all one way, in points: one more each way."""
+    centre, square = changed / (clips + 2), (abs(changed) + 2) / (clips + 2)
+    half = 1.959964 * math.sqrt((square - centre**2) / (clips + 2))
+    return 100 * (centre - half), 100 * (centre + half)
+
+
 def test_intervals_are_over_the_subjects_of_all_runs(tmp_path):
     """Nine subjects of two clips each: intervals are those of nine values."""
     subjects = [f"s{clip // 2}" for clip in range(18)]
@@ -123,14 +130,16 @@ def test_intervals_are_over_the_subjects_of_all_runs(tmp_path):
     # Subjects do not differ, which leaves Wilson's interval of 36 clips with t of 8 degrees of freedom, 2.306.
     half = 50 * 2.306004 / math.sqrt(36 + 2.306004**2)
     assert (last["subjects"], last["top1_low"], last["top1_high"]) == pytest.approx((9, 50 - half, 50 + half))
-    assert (last["change"], last["change_low"], last["change_high"]) == (-50.0, -50.0, -50.0)
+    # The same of their changes: what is left is Bonett and Price's interval over 36 clips of which 18 are lost.
+    assert (last["change"], last["change_low"], last["change_high"]) == pytest.approx((-50.0, *over_clips(-18, 36)))
+    whole = of(table, mode="none")
+    assert (whole["change"], whole["change_low"], whole["change_high"]) == (0.0, 0.0, 0.0)  # against itself
     two = [1, 1] * 3 + [0, 0] * 6
     other = write_run(tmp_path / "c", [full([1] * 18), row("last", "from_end", "lowest", (1,), two)], subjects)
     alone = of(accuracy_table(read_runs([other])), method="last")
     # Nine values, three of 1 and six of 0: deviation 1/2, error 1/6, which is that of 8 independent clips.
-    assert (alone["change_low"], alone["change_high"]) == pytest.approx(
-        (100 * (-2 / 3 - 2.306004 / 6), 100 * (-2 / 3 + 2.306004 / 6))
-    )
+    # No model loses more than everything.
+    assert (alone["change_low"], alone["change_high"]) == pytest.approx((-100, 100 * (-2 / 3 + 2.306004 / 6)))
     assert (alone["top1_low"], alone["top1_high"]) == pytest.approx((9.466, 70.511), abs=1e-3)
 
 
@@ -192,7 +201,7 @@ def test_lowest_relevance_is_set_against_every_other_way(two_runs):
 
 
 def test_differences_are_paired_within_subjects(tmp_path):
-    """Every subject loses the same, though subjects differ greatly: the interval of the difference is that number."""
+    """Every subject loses the same, though subjects differ greatly: only that there are 36 clips leaves a doubt."""
     subjects = [f"s{clip // 4}" for clip in range(36)]
     low = [clip for s in range(9) for clip in ([1, 1, 1, 0] if s % 2 else [1, 0, 0, 0])]
     high = [clip for s in range(9) for clip in ([1, 1, 0, 0] if s % 2 else [0, 0, 0, 0])]
@@ -203,8 +212,24 @@ def test_differences_are_paired_within_subjects(tmp_path):
     ]
     run = write_run(tmp_path / "run", tested, subjects)
     found = of(difference_table(read_runs([run])), other_mode="highest")
-    assert (found["difference"], found["low"], found["high"]) == pytest.approx((25, 25, 25))
+    assert (found["difference"], found["low"], found["high"]) == pytest.approx((25, *over_clips(9, 36)))
     assert (found["subjects"], found["runs_ahead"]) == (9, 1)
+
+
+def test_between_the_same_models_there_is_no_difference_and_no_doubt(tmp_path):
+    subjects = [f"s{clip // 2}" for clip in range(18)]
+    some = [1, 0] * 9
+    tested = [
+        full([1] * 18),
+        row("relevance", "r", "lowest", (1,), some),
+        row("greedy", "r", "lowest", (1,), some),
+        row("last", "from_end", "lowest", (3,), some),
+    ]
+    table = difference_table(read_runs([write_run(tmp_path / "run", tested, subjects)]))
+    same, other = of(table, other_method="greedy"), of(table, other_method="last")
+    assert (same["difference"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    # Other layers that do as well on 18 clips may differ on others.
+    assert (other["difference"], other["low"], other["high"]) == pytest.approx((0.0, *over_clips(0, 18)))
 
 
 def test_the_page_sets_control_and_baselines_against_lowest_relevance(tmp_path, capsys):
@@ -276,6 +301,21 @@ def test_models_with_fewer_tokens_are_ways_of_their_own(with_tokens, tmp_path):
     assert "| swin | tokens random | reduced | 0 | 75.0 |" in text
     classes = pd.read_csv(tmp_path / "out" / "by_class.csv", keep_default_na=False)
     assert classes.query("tokens == 'random' and k == 0 and `class` == 'b'")["change"].astype(float).tolist() == [-50.0]
+
+
+def test_speeds_carry_the_spread_of_their_repeats_and_other_work(tmp_path, capsys):
+    tested = [
+        row("relevance", "r", "none", (), [1, 1, 1, 1], clips_per_s=5.0, clips_per_s_iqr=0.2, timing_waited_pct=1.0),
+        row("relevance", "r", "lowest", (1,), [1, 1, 0, 1], clips_per_s_iqr=0.3, timing_waited_pct=7.5),
+    ]
+    out = tmp_path / "out"
+    compare_runs([str(write_run(tmp_path / "run", tested))], str(out))
+    lowest = of(pd.read_csv(out / "accuracy.csv"), mode="lowest")
+    assert lowest["speedup_iqr"] == pytest.approx(2.0 * math.hypot(0.3 / 10, 0.2 / 5))
+    assert (lowest["clips_per_s_iqr"], lowest["timing_waited_pct"]) == (0.3, 7.5)
+    text = (out / "comparison.md").read_text()
+    assert "| 2.00x (0.10) |" in text
+    assert "Timed beside other work: 8 % of the time went by waiting for a core. `prune --retime true`" in text
 
 
 def test_speed_of_another_measurement_is_not_set_against_the_unpruned_model_s(tmp_path):

@@ -16,6 +16,7 @@ from sightline.report.figures import style
 from sightline.report.page import run_results
 from sightline.report.page.html import THEME, write_report
 from sightline.report.tables.pruning import pruning_rows, read_pruning_table, write_pruning_table
+from sightline.report.verdict.findings import Finding, Grade, Verdict
 from tests.sightline.report.comparison.example_runs import make_run
 
 HOSTILE = "<script>alert(\"1\")</script><img src=x onerror='alert(2)'>{{ 7 * 7 }}&lt;b&gt;${x}</style>"
@@ -80,6 +81,20 @@ def test_all_that_the_run_holds_is_shown(page):
         assert words in told, words
     assert [tag for tag, _ in page.elements].count("video") == 1
     assert len(page.data) == 2 + 2 + 2 + 1  # curves, boxes, accuracy; the theme
+
+
+def test_what_can_be_done_is_told_of_all_that_is_not_good(tmp_path, monkeypatch):
+    findings = [
+        Finding("a", Grade.GOOD, "Fine.", advice="Nothing to do:", command="python train.py fit"),
+        Finding("b", Grade.UNKNOWN, "Not known.", advice="To test it:", command="python train.py prune"),
+        Finding("c", Grade.CAUTION, "Doubtful.", advice="Look:", command="python train.py preview"),
+    ]
+    found = Verdict(Grade.CAUTION, "Headline.", "Details.", "With caution.", findings)
+    monkeypatch.setattr("sightline.report.page.html.run_verdict", lambda results: found)
+    text = " ".join(Page(write_report(make_run(tmp_path / "run"))).text.split())
+    assert "Not known. To test it: python train.py prune" in text
+    assert "Doubtful. Look: python train.py preview" in text
+    assert "Nothing to do" not in text
 
 
 def test_the_verdict_and_the_pruned_models_come_before_all_statistics(page):

@@ -40,7 +40,11 @@ def plan(mode: str, k: int, method: str = "relevance", **changes: Any) -> Prunin
     }  # fmt: skip
     if k:
         score = "r" if method == "relevance" else "order"
-        values |= {"method": method, "score": score, "removed_layers": tuple(range(k))}
+        values |= {
+            "method": method,
+            "score": score,
+            "removed_layers": tuple(range(k)) if mode == "lowest" else tuple(range(6 - k, 6)),
+        }
     return PruningRow(**values | changes)
 
 

@@ -42,7 +42,7 @@ def test_where_every_cut_loses_none_is_proposed(tmp_path):
     found = evidence(tmp_path, FULL, {plan("lowest", 1): predicted(range(60))})
     (cut,) = proposals(found)
     assert choose_cut([cut]) is None
-    assert cut_loss(found, cut).endswith("That there is a loss is certain.")
+    assert cut_loss(found, cut).endswith("That there is a loss is clear.")
 
 
 def test_a_loss_is_excluded_by_many_clips_and_of_few_subjects_for_them_alone(tmp_path):

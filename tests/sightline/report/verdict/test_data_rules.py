@@ -12,6 +12,7 @@ def test_few_subjects_ask_for_caution():
     assert found.reason == "only 3 test subjects"
     assert found.text.startswith("Tested on 3 subjects: the interval is over clips")
     assert few_subjects(Evidence(test=predicted(range(120), subjects=[""] * 120))) is None
+    assert few_subjects(Evidence(test=predicted(range(120), subjects=["", *["s1"] * 119]))) is None  # who, is not known
 
 
 def test_few_clips_ask_for_caution():

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from sightline.report.tables.pruning import PruningRow
 from sightline.report.verdict.cut_rules import proposals
 from sightline.report.verdict.evidence import Evidence
 from sightline.report.verdict.findings import Grade
@@ -55,12 +56,32 @@ def test_random_draws_are_averaged_clip_by_clip(tmp_path):
     assert "methods: [relevance, random, last]" in unknown.advice
 
 
+def last(k: int, removed: tuple[int, ...]) -> PruningRow:
+    return plan("lowest", k, "last", removed_layers=removed)
+
+
 def test_last_is_told_where_it_does_as_well(tmp_path):
     assert beats_last(evidence(tmp_path, FULL, LOWEST)) is None
-    worse = beats_last(evidence(tmp_path, FULL, LOWEST | {plan("lowest", 1, "last"): predicted(range(50))}))
+    worse = beats_last(evidence(tmp_path, FULL, LOWEST | {last(1, (5,)): predicted(range(50))}))
     assert worse.text.startswith("Relevance keeps more than cutting the last layers: +46.7 points")
-    same = beats_last(evidence(tmp_path, FULL, LOWEST | {plan("lowest", 1, "last"): predicted(range(106))}))
-    assert same.advice == "Take last: it needs no ablation."
+    equal = beats_last(evidence(tmp_path, FULL, LOWEST | {last(1, (5,)): predicted(range(106))}))
+    assert "which needs no scores, does as well: relevance keeps +0.0 points (95 %: " in equal.text
+
+
+def test_the_same_layers_are_not_compared(tmp_path):
+    one = {last(1, (0,)): predicted(range(106))}
+    same = beats_last(evidence(tmp_path, FULL, LOWEST | one))
+    assert same.text == (
+        "Cutting the last layers, which needs no scores, does as well: at 1 layer they are the least relevant ones."
+    )
+    found = beats_last(evidence(tmp_path, FULL, LOWEST | one | {last(2, (4, 5)): predicted(range(50))}))
+    assert found.text.startswith("Relevance keeps more than cutting the last layers: +41.7 points (95 %: ")
+    assert found.text.endswith("at 2 layers. At 1 layer both remove the same ones.")
+    # At the greatest depth the control is the same model, and says nothing of the relevance.
+    both = plan("highest", 2, removed_layers=(0, 1))
+    control = {plan("highest", 1): predicted(range(60)), both: predicted(range(100))}
+    assert lowest_beats_highest(evidence(tmp_path, FULL, LOWEST | control)).grade == Grade.GOOD
+    assert lowest_beats_highest(evidence(tmp_path, FULL, LOWEST | {both: predicted(range(100))})) is None
 
 
 def stability(same: float, resampled: str = "groups") -> pd.DataFrame:
@@ -83,7 +104,17 @@ def test_other_subjects_choose_the_same_or_not(tmp_path, same, resampled, grade,
     assert told.grade == grade
     assert words in told.text
     assert same_set(found, None) is None  # nothing is known of a set of one
-    assert same_set(Evidence(raced=True), None).grade == Grade.UNKNOWN
+
+
+def test_of_a_race_its_promise_is_told():
+    sure = {"method": "guaranteed", "confidence": 0.99, "tolerance": 0.0, "score": "r"}
+    found = same_set(Evidence(race=sure), None)
+    assert found.grade == Grade.UNKNOWN
+    assert "guaranteed with a probability of at least 0.99. Whether other subjects" in found.text
+    for race in ({"method": "approximate", "nominal_confidence": 0.99, "min_samples": 100}, {"confidence": 0.99}):
+        found = same_set(Evidence(race=race), None)  # that of an earlier version names no method
+        assert (found.grade, found.reason) == (Grade.CAUTION, "the ranking is of an approximate race")
+        assert found.command == "python train.py ablate --sampling full --overwrite true"
 
 
 def test_a_gap_of_rounding_is_told(tmp_path):

@@ -81,6 +81,17 @@ def test_where_every_cut_loses_recovery_is_advised(tmp_path):
     assert "--model.student 'a run'/pruned/relevance-lowest-k1 --model.teacher 'a run'/checkpoints" in found.command
 
 
+def test_a_target_that_allows_a_loss_or_that_nothing_meets_is_told(tmp_path):
+    models = {plan("lowest", 1): predicted(range(108)), plan("lowest", 2): predicted(range(90))}
+    met = judge(evidence(tmp_path, FULL, models, ranked=RANKED, target="relevance-lowest-k2"))
+    assert met.headline == "Cutting 2 of 4 layers (layers 0, 1) meets the targets, and loses 15.0 points."
+    assert (met.advice, met.command) == ("", "")
+    missed = judge(evidence(tmp_path, FULL, models, ranked=RANKED, target=""))
+    assert missed.headline == "You can cut 1 of 4 layers (layer 0)."
+    assert missed.details.endswith("No depth met the targets (tables/targets.csv).")
+    assert "No depth met" not in judge(evidence(tmp_path, FULL, models, ranked=RANKED)).details
+
+
 def test_without_a_cut_the_next_command_is_told(tmp_path):
     found = judge(Evidence(test=FULL, ranked=RANKED))
     assert (found.headline, found.command) == ("Nothing was cut yet.", "python train.py prune")
@@ -119,7 +130,12 @@ def test_a_runs_folder_is_read(tmp_path):
     assert (found.validation, found.training) == (75.0, None)
     assert set(found.outcomes) == {"none-k0", "lowest-k1"}
     assert found.unreadable == {"drowsy": (0, 10), "texting": (0, 10), "steering": (0, 10)}
-    assert found.one_frame is None
+    assert (found.one_frame, found.target) == (None, None)
+    tried = pd.DataFrame({"plan_id": ["lowest-k2", "lowest-k1"], "k": [2, 1], "meets": [False, False]})
+    for meets, plan_id in (([False, False], ""), ([False, True], "lowest-k1")):
+        trials = tried.assign(meets=meets, gmacs=1.0, latency_ms=None, val_top1_drop=2.0)
+        trials.to_csv(run / "tables/targets.csv", index=False)
+        assert read_evidence(RunResults(run)).target == plan_id
     (run / "tables/predictions/none-k0.csv").rename(run / "tables/predictions/one-frame.csv")
     assert len(read_evidence(RunResults(run)).one_frame) == 5
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from callbacks import Report
-from callbacks.conclusion import conclude
+from callbacks.commands.conclusion import conclude
 from tests.sightline.report.comparison.example_runs import make_run
 
 
