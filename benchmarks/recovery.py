@@ -3,7 +3,7 @@
     python benchmarks/seeds.py --config configs/demo.yaml --out runs/seeds-demo
     python benchmarks/recovery.py --runs runs/seeds-demo/seed? --out runs/recovery
 
-Every run has the same training settings, those of configs/recovery.yaml. A run whose table is there is not run again.
+Training settings are those of configs/recovery.yaml, seeds those of the run. A run whose table is there is not run again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -32,7 +33,11 @@ def recover(run: Path, out: Path) -> pd.DataFrame:
         command = [sys.executable, "train.py", "fit", "--config", "configs/recovery.yaml", "--run", str(out)]
         models = ["--model.init_args.student", str(source.pruned(PLAN))]
         models += ["--model.init_args.teacher", str(source.best_checkpoint)]
-        subprocess.run([*command, "--replace_run", "true", *models], cwd=ROOT, check=True)
+        # The division of the drivers is the run's: the teacher must not have been trained on the test clips.
+        trained = yaml.safe_load(source.config.read_text(encoding="utf-8"))
+        seeds = ["--seed_everything", str(trained["seed_everything"])]
+        seeds += ["--data.init_args.seed", str(trained["data"]["init_args"]["seed"])]
+        subprocess.run([*command, "--replace_run", "true", *models, *seeds], cwd=ROOT, check=True)
     return read_table(table).assign(run=run.name)
 
 

@@ -24,6 +24,7 @@ import torch
 
 from sightline.export.other_work import core_times, other_work, waited_pct
 from sightline.run.atomic import write_json
+from sightline.run.csv_table import read_table
 from sightline.run.paths import RunFolder
 from sightline.run.provenance import versions
 
@@ -84,7 +85,7 @@ def comparison_tables(folder: Path, runs: Sequence[Path]) -> dict[str, Records]:
         folder: Where the tables are.
         runs: The runs that were compared; each says in which share of resamples its own scores give the same set.
     """
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("accuracy", "differences", "removed_layers")}
+    tables = {name: read_table(folder / f"{name}.csv") for name in ("accuracy", "differences", "removed_layers")}
     found = [_stability(run) for run in runs]
     stable = pd.concat(found) if any(map(len, found)) else pd.DataFrame(columns=["backbone", "mode", "k", "same_set"])
     shares = stable.groupby(["backbone", "mode", "k"])["same_set"]
@@ -100,9 +101,9 @@ def _stability(run: Path) -> pd.DataFrame:
     path = RunFolder(run).table("stability_train_layers")
     if not path.is_file():
         return pd.DataFrame()
-    table = pd.read_csv(path)
+    table = read_table(path)
     table = table[table["score"] == "r"].drop_duplicates(["mode", "k"])
-    rows = pd.read_csv(RunFolder(run).pruning_table, usecols=["backbone"])
+    rows = read_table(RunFolder(run).pruning_table, usecols=["backbone"])
     return table.assign(backbone=rows["backbone"].iloc[0])
 
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.result_files import add_results_option, comparison_tables, write_result  # noqa: E402
 from sightline.export.evaluation import top1_percent  # noqa: E402
 from sightline.report.comparison.compare import compare_runs  # noqa: E402
+from sightline.run.csv_table import read_table  # noqa: E402
 from sightline.run.paths import ONE_FRAME, RunFolder  # noqa: E402
 
 
@@ -36,7 +37,7 @@ def run_seed(config: str, seed: int, folder: Path, more: list[str]) -> None:
 
 def frozen_accuracy(folder: Path) -> float:
     """Top-1 of a run's unpruned model on the test clips when every frame is the middle one, in percent."""
-    return top1_percent(pd.read_csv(RunFolder(folder).predictions(ONE_FRAME)))
+    return top1_percent(read_table(RunFolder(folder).predictions(ONE_FRAME)))
 
 
 def main() -> None:

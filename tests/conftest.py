@@ -10,6 +10,7 @@ import yaml
 
 from datamodules import SyntheticCabin
 from sightline.backbones import VARIANTS, Backbone, build_backbone
+from sightline.run.folder import VARIABLE
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 # The same examples in every run: whether the suite passes must depend on the code alone.
@@ -26,6 +27,14 @@ CABIN = {
     "actions": ["steering", "texting-on-phone"], "subjects": 6, "clips_per_action": 6, "clip_frames": 6,
     "clip_size": 36, "render_workers": 1, "frames": 4, "size": 32, "short_side": 36, "batch_size": 8, "num_workers": 0,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_run_folder_from_another_test():
+    """Let no test find the folder that another one's command claimed in this process."""
+    os.environ.pop(VARIABLE, None)
+    yield
+    os.environ.pop(VARIABLE, None)
 
 
 def randomise(backbone: Backbone, seed: int = 0) -> Backbone:

@@ -8,25 +8,23 @@ import pytest
 import yaml
 
 import train
-from sightline.run.folder import VARIABLE
-
-
-@pytest.fixture(autouse=True)
-def no_run_folder_from_another_test(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+from tests.conftest import CABIN
 
 
 @pytest.fixture
 def fit(tiny_config, cabin_root, tmp_path):
-    """Fit for an epoch on the cabin with the first clips of a class unreadable."""
+    """Fit for an epoch on the cabin's clips with the first clips of a class unreadable."""
 
     def fit(broken: int, fraction: float) -> Path:
-        shutil.copytree(cabin_root, tmp_path / "cabin")
+        (rendered,) = cabin_root.iterdir()
+        shutil.copytree(rendered, tmp_path / "clips")  # the cabin itself would render broken clips again
         config = yaml.safe_load(tiny_config.read_text())
-        config["data"]["init_args"] |= {"root": str(tmp_path / "cabin"), "max_bad_fraction": fraction}
+        own = {key: CABIN[key] for key in ("frames", "size", "short_side", "batch_size", "num_workers")}
+        own |= {"root": str(tmp_path / "clips"), "max_bad_fraction": fraction}
+        config["data"] = {"class_path": "datamodules.DriverClips", "init_args": own}
         config["trainer"] |= {"callbacks": None, "max_epochs": 1}
         tiny_config.write_text(yaml.safe_dump(config))
-        files = sorted((tmp_path / "cabin").rglob("*steering*.mp4"))
+        files = sorted((tmp_path / "clips").rglob("*steering*.mp4"))
         assert len(files) >= 36, files
         for file in files[:broken]:
             file.write_bytes(b"")

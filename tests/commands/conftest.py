@@ -1,22 +1,17 @@
 """A finished run, which the commands start from."""
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 import train
-from sightline.run.folder import VARIABLE
 from tests import conftest
 
 
 @pytest.fixture(autouse=True)
-def no_run_folder_from_another_test(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+def errors_in_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SIGHTLINE_TRACEBACK", "")
-    yield
-    os.environ.pop(VARIABLE, None)
 
 
 @pytest.fixture(scope="session")

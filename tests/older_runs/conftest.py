@@ -1,4 +1,3 @@
-import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,4 @@ from tests.older_runs.fixture import OLD
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SIGHTLINE_RUN_FOLDER", raising=False)
     monkeypatch.setenv("SIGHTLINE_TRACEBACK", "1")
-    yield
-    os.environ.pop("SIGHTLINE_RUN_FOLDER", None)
