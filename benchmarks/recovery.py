@@ -3,7 +3,8 @@
     python benchmarks/seeds.py --config configs/demo.yaml --out runs/seeds-demo
     python benchmarks/recovery.py --runs runs/seeds-demo/seed? --out runs/recovery
 
-Training settings are those of configs/recovery.yaml, seeds those of the run. A run whose table is there is not run again.
+Training settings are those of configs/recovery.yaml, seeds those of the run. A run whose table is there is not run
+again.
 """
 
 from __future__ import annotations
