@@ -9,7 +9,7 @@ import lightning as L
 
 from callbacks.report import Report
 from sightline.report.page.html import write_report
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 from sightline.report.verdict.terminal import print_verdict
 from sightline.report.verdict.verdict import run_verdict
 from sightline.run.paths import RunFolder

@@ -8,7 +8,7 @@ from pathlib import Path
 from callbacks.analysis import Context
 from sightline.checkpoints.files import CheckpointError
 from sightline.checkpoints.trained import load_trained, trained_checkpoint
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 from sightline.run.folder import is_run_folder
 from sightline.run.paths import RunFolder
 

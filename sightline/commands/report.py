@@ -23,7 +23,7 @@ def report(run: str, out: str | None = None, embed_mb: float = 30.0) -> None:
     """
     # Not needed for --help.
     from sightline.report.page.html import write_report
-    from sightline.report.page.run_results import RunResults
+    from sightline.report.stored.run_results import RunResults
     from sightline.report.verdict.terminal import print_verdict
     from sightline.report.verdict.verdict import run_verdict
 

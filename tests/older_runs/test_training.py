@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import train
-from sightline.report.page.run_results import RunResults
-from sightline.report.page.run_sections import read_curves
+from sightline.report.stored.curves import read_curves
+from sightline.report.stored.run_results import RunResults
 from tests.older_runs.fixture import (
     FAMILIES,
     FULL,

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sightline.report.page.blocks import Gallery, Medium, Missing, Section, Text
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 
 TYPES = {".png": "image/png", ".mp4": "video/mp4"}
 

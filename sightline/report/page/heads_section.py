@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sightline.report.numbers import decimals_for, fixed, interval
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table
-from sightline.report.page.numbers import decimals_for, fixed, interval
 from sightline.report.page.relevance_section import SPLIT_NAMES
-from sightline.report.page.run_results import SPLITS, RunResults
+from sightline.report.stored.run_results import SPLITS, RunResults
 
 SPECIALISED = (
     "score", "site", "class", "n", "layer", "head", "mean", "margin", "margin_low", "margin_high", "picked",

@@ -25,8 +25,8 @@ from sightline.report.page.provenance_section import facts, provenance_section
 from sightline.report.page.pruning_section import pruning_section
 from sightline.report.page.ranking_section import ranking_section
 from sightline.report.page.relevance_section import relevance_section
-from sightline.report.page.run_results import RunResults
 from sightline.report.page.run_sections import data_section, training_section, unreadable_section
+from sightline.report.stored.run_results import RunResults
 from sightline.report.verdict.verdict import run_verdict
 from sightline.run.atomic import replacing
 

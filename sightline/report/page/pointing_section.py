@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sightline.report.numbers import fixed, interval
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table
-from sightline.report.page.numbers import fixed, interval
-from sightline.report.page.run_results import SPLITS, RunResults
+from sightline.report.stored.run_results import SPLITS, RunResults
 
 HEADS = (
     "target", "layer", "site", "head", "n", "pointing", "pointing_low", "pointing_high", "uniform_pointing", "share",

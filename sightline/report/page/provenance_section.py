@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sightline.report.numbers import NONE, fixed, interval
 from sightline.report.page.blocks import Code, Column, Folded, Section, Table, Text
-from sightline.report.page.numbers import NONE, fixed, interval
-from sightline.report.page.run_results import RunResults
-from sightline.report.page.run_sections import split_counts
+from sightline.report.stored.clips import split_counts
+from sightline.report.stored.run_results import RunResults
 from sightline.report.tables.pruning import pruning_rows, reference_rows
 from sightline.run.provenance import versions
 

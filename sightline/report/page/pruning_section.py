@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from sightline.report.figures.pruning_curves import backbone_curves
+from sightline.report.numbers import column, fixed, signed
 from sightline.report.page.blocks import Block, Column, Folded, Missing, Section, Table, Text, chart
 from sightline.report.page.charts import accuracy_curves
-from sightline.report.page.numbers import column, fixed, signed
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 from sightline.report.tables.pruning import RELEVANCE_SCORES, reference_rows
 from sightline.report.tables.pruning_layout import (
     amount_and_change,

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from sightline.relevance.cut_gap import TIMES_NOISE_FLOOR
+from sightline.report.numbers import NONE, column, decimals_for, fixed, interval, short
 from sightline.report.page.blocks import Block, Column, Folded, Heading, Missing, Section, Table, Text
-from sightline.report.page.numbers import NONE, column, decimals_for, fixed, interval, short
 from sightline.report.page.relevance_section import ONE, SPLIT_NAMES
-from sightline.report.page.run_results import SPLITS, RunResults
+from sightline.report.stored.run_results import SPLITS, RunResults
 from sightline.report.tables.unit_statistics import SCORE_NAMES
 from sightline.statistics.bootstrap import RESAMPLES
 

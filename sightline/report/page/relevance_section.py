@@ -7,7 +7,7 @@ from sightline.relevance.table import KINDS, read_scores
 from sightline.report.figures.boxplots_interactive import head_boxplot_interactive, layer_boxplot_interactive
 from sightline.report.page.blocks import Block, Folded, Missing, Section, Text, chart
 from sightline.report.page.charts import translucent
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 from sightline.report.tables.unit_statistics import BOX_MEANING
 
 PIXELS_PER_BOX = 9

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sightline.report.numbers import fixed
 from sightline.report.page.blocks import Block, Column, Missing, Section, Table, Text, chart
 from sightline.report.page.charts import epoch_curves
-from sightline.report.page.numbers import fixed
-from sightline.report.page.run_results import RunResults
-from sightline.report.tables.split import clips_per_class
-from sightline.run.csv_table import read_table
+from sightline.report.stored.clips import groups_per_split, shared_groups, split_counts
+from sightline.report.stored.curves import best_epoch, monitor_of, read_curves
+from sightline.report.stored.run_results import RunResults
 
 ACCURACIES = {
     "train/top1": "training top-1",
@@ -49,39 +49,6 @@ def data_section(run: RunResults) -> Section:
     return section
 
 
-def split_counts(run: RunResults) -> pd.DataFrame | None:
-    """Return clips per split and class, counted from ``splits.csv`` where ``tables/split.csv`` is not there."""
-    counts = run.table("split", ("split", "label", "clips", "groups"), "fit")
-    clips = read_clips(run)
-    if counts is None and clips is not None:
-        counts = clips_per_class(clips, list(dict.fromkeys(clips["label"])))
-    return counts
-
-
-def groups_per_split(run: RunResults, splits: list[str]) -> list[int] | None:
-    """Return how many groups each split has; None where ``splits.csv`` is not there."""
-    clips = read_clips(run)
-    return None if clips is None else [int(clips.loc[clips["split"] == split, "group"].nunique()) for split in splits]
-
-
-def shared_groups(run: RunResults) -> list[str]:
-    """Name the groups of which several splits have clips."""
-    clips = read_clips(run)
-    if clips is None:
-        return []
-    splits = clips[clips["group"] != ""].groupby("group", sort=True)["split"].nunique()
-    return [str(group) for group in splits.index[splits > 1]]
-
-
-def read_clips(run: RunResults) -> pd.DataFrame | None:
-    """Read ``splits.csv``: every clip with its class (label), group and split; None where it is not there."""
-    path = run.paths.splits
-    return read_table(path, dtype=str, keep_default_na=False) if path.is_file() else None
-
-
-CURVE_KEYS = ("epoch", "step")
-
-
 def training_section(run: RunResults) -> Section:
     """How loss and accuracy went over the epochs."""
     section = Section(
@@ -113,41 +80,8 @@ def training_section(run: RunResults) -> Section:
     return section
 
 
-def read_curves(run: RunResults) -> pd.DataFrame | None:
-    """Return one row per epoch, numbered from 1: the mean of what was logged in it.
-
-    Earlier versions counted epochs from 0, in ``metrics.csv``, with one more file for each time that the fit was
-    resumed.
-    """
-    earlier = [run.table(name, CURVE_KEYS, "fit") for name in [*run.names("metrics-part*"), "metrics"]]
-    parts = [part.assign(epoch=part["epoch"] + 1) for part in earlier if part is not None]
-    curves = run.table(run.paths.curves.stem, CURVE_KEYS, "fit")
-    found = [part.groupby("epoch").mean(numeric_only=True) for part in (*parts, curves) if part is not None]
-    if not found:
-        return None
-    joined = pd.concat(found)
-    # An epoch that an interruption cut short was trained again.
-    joined = joined[~joined.index.duplicated(keep="last")].sort_index()
-    joined.index = joined.index.astype(int)
-    return joined
-
-
-def best_epoch(run: RunResults, curves: pd.DataFrame) -> int | None:
-    """Return which epoch's weights are the run's, as its checkpoint chooses them; None where that was not logged."""
-    monitor = _monitor(run)
-    if monitor not in curves or curves[monitor].isna().all():
-        return None
-    values = curves[monitor].dropna()
-    lower = run.setting("checkpoint", "mode") == "min"
-    return int(values.index[int(values.argmin() if lower else values.argmax())])
-
-
-def _monitor(run: RunResults) -> str:
-    return run.setting("checkpoint", "monitor") or "val/top1"
-
-
 def _about_best_epoch(run: RunResults, curves: pd.DataFrame) -> str:
-    epoch, monitor = best_epoch(run, curves), _monitor(run)
+    epoch, monitor = best_epoch(run, curves), monitor_of(run)
     if epoch is None:
         return ""
     value = float(curves[monitor].loc[epoch])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sightline.report.page.numbers import fixed
+from sightline.report.numbers import fixed
 from sightline.report.tables.pruning import reference_rows
 from sightline.report.tables.pruning_layout import reduction_labels
 from sightline.report.verdict.evidence import Evidence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sightline.report.page.numbers import fixed
+from sightline.report.numbers import fixed
 from sightline.report.verdict.evidence import Evidence
 from sightline.report.verdict.findings import Finding, Grade
 from sightline.report.verdict.pairs import listed

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sightline.report.page.confusion_section import confusion
-from sightline.report.page.run_results import RunResults
-from sightline.report.page.run_sections import best_epoch, read_clips, read_curves, shared_groups, split_counts
+from sightline.report.stored.clips import read_clips, shared_groups, split_counts
+from sightline.report.stored.confusion import confusion
+from sightline.report.stored.curves import best_epoch, read_curves
+from sightline.report.stored.run_results import RunResults
 from sightline.run.csv_table import read_table
 from sightline.run.paths import ONE_FRAME
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.report.page.numbers import fixed
+from sightline.report.numbers import fixed
 from sightline.report.verdict.evidence import Evidence
 from sightline.report.verdict.findings import Finding, Grade
 from sightline.report.verdict.pairs import against_answer, compared, points, right, top1

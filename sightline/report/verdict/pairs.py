@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sightline.report.page.numbers import fixed, signed
+from sightline.report.numbers import fixed, signed
 from sightline.statistics.paired_change import PairedChange, paired_change
 
 

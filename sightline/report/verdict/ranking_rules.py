@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sightline.relevance.race_settings import promise_of
-from sightline.report.page.numbers import fixed, signed
+from sightline.report.numbers import fixed, signed
 from sightline.report.tables.pruning import RELEVANCE_SCORES, layers_and_heads_alone
 from sightline.report.verdict.cut_rules import Cut
 from sightline.report.verdict.evidence import Evidence

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sightline.report.page.numbers import fixed, short
-from sightline.report.page.run_results import RunResults
+from sightline.report.numbers import fixed, short
+from sightline.report.stored.run_results import RunResults
 from sightline.report.verdict.cut_rules import (
     Cut,
     choose_cut,

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from sightline.report.page.blocks import Folded, Matrix, Table
-from sightline.report.page.confusion_section import confusion, confusion_section
-from sightline.report.page.run_results import RunResults
+from sightline.report.page.confusion_section import confusion_section
+from sightline.report.stored.confusion import confusion
+from sightline.report.stored.run_results import RunResults
 from tests.sightline.report.comparison.example_runs import make_run
 
 

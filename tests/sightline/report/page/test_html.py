@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from sightline.report.figures import style
-from sightline.report.page import run_results
 from sightline.report.page.html import THEME, write_report
+from sightline.report.stored import run_results
 from sightline.report.tables.pruning import pruning_rows, read_pruning_table, write_pruning_table
 from sightline.report.verdict.findings import Finding, Grade, Verdict
 from tests.sightline.report.comparison.example_runs import make_run

@@ -2,7 +2,7 @@ import pandas as pd
 
 from sightline.report.page.blocks import Folded, Table
 from sightline.report.page.pointing_section import pointing_section
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 
 QUANTITIES = {
     "relevant deep heads": (0.75, 0.61, 0.82), "all other heads": (0.5, 0.4, 0.6),

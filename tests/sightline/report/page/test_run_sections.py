@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from sightline.report.page.run_results import RunResults
-from sightline.report.page.run_sections import read_curves, training_section
+from sightline.report.page.run_sections import training_section
+from sightline.report.stored.curves import read_curves
+from sightline.report.stored.run_results import RunResults
 from tests.sightline.report.comparison.example_runs import make_run
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sightline.report.page.run_results import RunResults
+from sightline.report.stored.run_results import RunResults
 from sightline.report.verdict import verdict as verdict_module
 from sightline.report.verdict.evidence import Evidence, read_evidence
 from sightline.report.verdict.findings import Finding, Grade, Verdict

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from sightline.report.page.numbers import column, decimals_for, fixed, interval, short, signed
+from sightline.report.numbers import column, decimals_for, fixed, interval, short, signed
 
 
 def test_numbers_by_hand():

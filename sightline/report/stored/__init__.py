@@ -1,0 +1,1 @@
+"""What a run's folder holds, read for its page and its verdict."""
