@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from sightline.report.figures import style
+from sightline.report.page import html
 from sightline.report.page.html import THEME, write_report
-from sightline.report.stored import run_results
 from sightline.report.tables.pruning import pruning_rows, read_pruning_table, write_pruning_table
 from sightline.report.verdict.findings import Finding, Grade, Verdict
 from tests.sightline.report.comparison.example_runs import make_run
@@ -111,7 +111,7 @@ def test_the_verdict_and_the_pruned_models_come_before_all_statistics(page):
 
 
 def test_wide_tables_keep_their_first_column_in_view():
-    css = (Path(run_results.__file__).parent / "template" / "report.css").read_text()
+    css = (Path(html.__file__).parent / "template" / "report.css").read_text()
     assert ".scroll th:first-child, .scroll td:first-child { position: sticky; left: 0;" in css
 
 
@@ -276,7 +276,7 @@ def test_what_is_no_run_is_refused(tmp_path, run):
 
 
 def test_the_page_and_its_figures_share_their_colours():
-    css = (Path(run_results.__file__).parent / "template" / "report.css").read_text()
+    css = (Path(html.__file__).parent / "template" / "report.css").read_text()
     light, dark = css.split("prefers-color-scheme: dark", 1)
     for colour, variable in THEME.items():
         assert f"{variable}: {colour}" in light
