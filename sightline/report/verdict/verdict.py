@@ -96,7 +96,9 @@ def _what_can_be_cut(
             f"python train.py fit --config configs/recovery.yaml --model.student {evidence.folder}/pruned/"
             f"{shown.row.plan_id} --model.teacher {evidence.folder}/checkpoints/best.ckpt"
         )
-        return "Nothing can be cut without a loss.", " ".join(filter(None, parts)), advice, command
+        sure = "Nothing can be cut without a loss."
+        headline = sure if shown.change.below else "It is not clear that anything can be cut without a loss."
+        return headline, " ".join(filter(None, parts)), advice, command
     parts.append(deeper(cut, cuts))
     what = named(cut.row, layers)
     how = "" if cut.row.method == "relevance" else f", chosen by {cut.row.method.replace('_', ' ')}" * bool(cut.row.k)

@@ -81,6 +81,12 @@ def test_where_every_cut_loses_recovery_is_advised(tmp_path):
     assert "--model.student 'a run'/pruned/relevance-lowest-k1 --model.teacher 'a run'/checkpoints" in found.command
 
 
+def test_a_loss_that_is_not_clear_is_not_called_one(tmp_path):
+    found = judge(evidence(tmp_path, FULL, {plan("lowest", 1): predicted(range(106))}, ranked=RANKED))
+    assert found.headline == "It is not clear that anything can be cut without a loss."
+    assert "Top-1 goes from 90.0 to 88.3" in found.details
+
+
 def test_a_target_that_allows_a_loss_or_that_nothing_meets_is_told(tmp_path):
     models = {plan("lowest", 1): predicted(range(108)), plan("lowest", 2): predicted(range(90))}
     met = judge(evidence(tmp_path, FULL, models, ranked=RANKED, target="relevance-lowest-k2"))
