@@ -72,7 +72,7 @@ SECTIONS = {
         {
             "model": "{backbone}", "method": "{method}", "mode": "{mode}", "k": "{k}", "top-1 %": "{top1:.1f}",
             "± over seeds": "{top1_sd:.1f}", "seeds": "{top1_by_run}",
-            "change, points": "{change:+.1f}", "95 % over drivers": "{change_low:.1f} to {change_high:.1f}",
+            "change, points": "{change:+.1f}", "95 % over subjects": "{change_low:.1f} to {change_high:.1f}",
             "parameters": "{params_change_pct:+.1f} %", "multiply-adds": "{macs_change_pct:+.1f} %",
         }
     ),
