@@ -265,6 +265,21 @@ def check_split(folder: Path, data: ClipDataModule) -> None:
         )
 
 
+def check_unseen(folder: Path, data: ClipDataModule) -> None:
+    """Raise ValueError where clips that a run was trained on would validate or test a model that starts from it."""
+    path = RunFolder(folder).splits
+    if not path.is_file():
+        return
+    then, now = read_table(path, dtype=str, keep_default_na=False), data.split_table()
+    trained = then.loc[then["split"] == "train", "sample_id"]
+    seen = now.loc[now["sample_id"].isin(trained) & (now["split"] != "train"), "sample_id"]
+    if len(seen):
+        raise ValueError(
+            f"{len(seen)} clips that {folder} was trained on would now validate or test, e.g. {seen.iloc[0]}, so "
+            "accuracies would be too high. Divide the data as there (the same annotations and data seed)."
+        )
+
+
 def device_name(device: torch.device) -> str:
     """Return what a device is called in tables: the GPU's name, or CPU with its number of threads."""
     if device.type == "cuda":

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import lightning as L
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, predict_clips
+from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, check_unseen, predict_clips
 from callbacks.logging_results import log_results
+from datamodules.clip_data_module import ClipDataModule
 from lightning_modules.recovering_classifier import RecoveringClassifier, load_teacher
 from sightline.checkpoints.trained import backbone_options
 from sightline.export.counting import count_cost
@@ -35,6 +37,13 @@ class RecoveredModel(Analysis):
             batch_size: Clips per batch in tests; the data module's if not given.
         """
         self.batch_size = batch_size
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and isinstance(pl_module, RecoveringClassifier) and isinstance(data, ClipDataModule):
+            for model in (pl_module.student, pl_module.teacher):
+                check_unseen(Path(model).parents[1], data)  # <run>/pruned/<plan> and <run>/checkpoints/<file>
 
     def analyse(self, context: Context) -> None:
         module = context.module

@@ -1,6 +1,7 @@
 """fit: what a run leaves behind, its folder, and what is refused before it begins."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -183,7 +184,7 @@ def test_a_run_resumes_in_its_folder(tiny_config, tmp_path):
     assert not (tmp_path / "r-2").exists()
 
 
-def test_a_pruned_model_is_recovered(finished_run: Path, tiny_config: Path, tmp_path: Path):
+def test_a_pruned_model_is_recovered(finished_run: Path, tiny_config: Path, tmp_path: Path, monkeypatch, capsys):
     config = yaml.safe_load(tiny_config.read_text())
     student = finished_run / "pruned/relevance-r-lowest-k3"
     config["model"] = {
@@ -211,3 +212,10 @@ def test_a_pruned_model_is_recovered(finished_run: Path, tiny_config: Path, tmp_
     )
     train.main(["test", "--run", str(run)])
     assert (run / "tables/test.csv").is_file()
+    # Another division of the subjects would test the student on clips that its teacher was trained on.
+    monkeypatch.delenv(VARIABLE, raising=False)
+    other = ["fit", "--config", str(path), "--run", str(tmp_path / "other"), "--data.init_args.seed", "5"]
+    assert re.search(
+        r"\d+ clips that .*runs\d+/run was trained on would now validate or test", error_of(capsys, *other)
+    )
+    assert not (tmp_path / "other").exists()
