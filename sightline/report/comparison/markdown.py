@@ -58,7 +58,7 @@ def _about_intervals(accuracy: pd.DataFrame) -> str:
 def _about_speed(accuracy: pd.DataFrame) -> str:
     waited, spread = accuracy["timing_waited_pct"].max(), (100 * accuracy["speedup_iqr"] / accuracy["speedup"]).max()
     told = other_work(*(None if pd.isna(value) else float(value) for value in (waited, spread)))
-    return f" Timed beside other work: {told}. `prune --retime true` times a run's models again." if told else ""
+    return f" Timed beside other work: {told}. `train.py prune` times a run's models again." if told else ""
 
 
 def _methods(table: pd.DataFrame) -> str:

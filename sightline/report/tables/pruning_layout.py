@@ -98,7 +98,7 @@ def _beside_other_work(frame: pd.DataFrame) -> str:
     waited = frame["timing_waited_pct"].max()
     largest = pd.Series([spread, single]).max()
     told = other_work(None if pd.isna(waited) else float(waited), None if pd.isna(largest) else float(largest))
-    return f"Timed beside other work: {told}. `prune --retime true` times all rows again." if told else ""
+    return f"Timed beside other work: {told}. `train.py prune` times all rows again." if told else ""
 
 
 def _when(frame: pd.DataFrame) -> str:

@@ -315,7 +315,7 @@ def test_speeds_carry_the_spread_of_their_repeats_and_other_work(tmp_path, capsy
     assert (lowest["clips_per_s_iqr"], lowest["timing_waited_pct"]) == (0.3, 7.5)
     text = (out / "comparison.md").read_text()
     assert "| 2.00x (0.10) |" in text
-    assert "Timed beside other work: 8 % of the time went by waiting for a core. `prune --retime true`" in text
+    assert "Timed beside other work: 8 % of the time went by waiting for a core. `train.py prune`" in text
 
 
 def test_speed_of_another_measurement_is_not_set_against_the_unpruned_model_s(tmp_path):

@@ -128,7 +128,7 @@ def test_the_spread_of_repeats_stands_beside_times_and_other_work_is_told(tmp_pa
     waited = [dataclasses.replace(row, timing_waited_pct=31.4) for row in quiet]
     write_pruning_table(waited, tmp_path / "pruning.csv")
     told = pruning_table_markdown(read_pruning_table(tmp_path / "pruning.csv"))
-    assert "Timed beside other work: 31 % of the time went by waiting for a core. `prune --retime true`" in told
+    assert "Timed beside other work: 31 % of the time went by waiting for a core. `train.py prune`" in told
 
     unsteady = [dataclasses.replace(quiet[0], latency_iqr_ms_b1=10.25), quiet[1]]  # half of 20.5
     write_pruning_table(unsteady, tmp_path / "pruning.csv")
