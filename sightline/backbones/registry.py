@@ -65,6 +65,8 @@ VARIANTS: dict[str, Variant] = {
     "mvit_demo": Variant(MViT, MVIT_DEMO),
     "vit_small_videomae": Variant(ViT, ViTConfig(width=384, heads=6), IMAGENET),
     "vit_base_videomae": Variant(ViT, ViTConfig(), IMAGENET),
+    "vit_large_videomae": Variant(ViT, ViTConfig(width=1024, depth=24, heads=16), IMAGENET),
+    "vit_huge_videomae": Variant(ViT, ViTConfig(width=1280, depth=32, heads=16), IMAGENET),
     "vit_demo": Variant(ViT, VIT_DEMO, IMAGENET),
 }
 DEFAULT_BACKBONE = "video_swin_s"

@@ -34,13 +34,16 @@ class CellMap:
         """Put what every key receives, (B, G, k), into its cell; cells without a token stay 0.
 
         Class tokens and padding lie in no cell, so what they receive is left out. What copies of a token receive (see
-        `AttentionLayout`) is added to what it receives itself.
+        `AttentionLayout`) is added to what it receives itself; what a token receives that patches were merged into is
+        shared out among them alike.
         """
         t, h, w = layout.grid
         spare = t * h * w  # a place for the keys that lie nowhere
         cells = torch.where(layout.cells < 0, spare, layout.cells).expand(received.shape).flatten(1)
         values = received.new_zeros(len(received), spare + 1, dtype=torch.float32)
         values.scatter_add_(1, cells, received.float().flatten(1))
+        if layout.merged_into is not None:
+            values = _shared_out(values, layout.merged_into)
         return CellMap(values[:, :spare].unflatten(1, (t, h, w)), layout.cell, clip)
 
     def times(self, other: CellMap) -> CellMap:
@@ -78,3 +81,11 @@ class CellMap:
     def _described(self) -> str:
         grid, cell = ("x".join(map(str, sizes)) for sizes in (self.values.shape, self.cell))
         return f"{grid} cells of {cell} in clips of {self.clip}"
+
+
+def _shared_out(values: Tensor, merged_into: Tensor) -> Tensor:
+    """Share what the tokens have at their own cells, (B, C + 1), out among all cells that are part of them."""
+    spare = values.shape[1] - 1
+    token = torch.where(merged_into < 0, spare, merged_into)
+    sizes = torch.zeros_like(values).scatter_add(1, token, torch.ones_like(token, dtype=values.dtype))
+    return (values / sizes.clamp(min=1)).gather(1, token).masked_fill(merged_into < 0, 0)

@@ -183,7 +183,7 @@ class _RestOfModel:
         units: dict[tuple[int, ...] | None, list[Unit]] = defaultdict(list)
         for done, those in together.items():
             state = self._through_layer(TokenState.stack([variant.state for variant in those]), done)
-            shape = None if state.keys is None else tuple(state.keys.shape[2:])
+            shape = next((tuple(values.shape[2:]) for values in state.features.values()), None)
             through[shape].append(state)
             units[shape] += [variant.unit for variant in those]
         found: dict[Unit, Tensor] = {}

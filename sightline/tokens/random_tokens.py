@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sightline.backbones.contract.layout import NO_TOKEN
-from sightline.backbones.contract.reducer import Needs, Place, Reducer, Selection
+from sightline.backbones.contract.reducer import Needs, Place, Selection
+from sightline.tokens.token_reducer import TokenReducer
 
 if TYPE_CHECKING:
     from sightline.backbones import Backbone, TokenState
@@ -23,7 +24,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class KeepRandom(Reducer):
+class KeepRandom(TokenReducer):
     """Keeps a random share of the patches, drawn for every clip by itself.
 
     The draw depends on the seed and the clip's pixels, so that it is the same in every batch, process and run.
@@ -39,6 +40,7 @@ class KeepRandom(Reducer):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.kept <= 1:
             raise ValueError(f"The share of patches to keep must be above 0 and at most 1, got {self.kept:g}.")
 
@@ -56,6 +58,9 @@ class KeepRandom(Reducer):
         cells = pad_sequence(kept, batch_first=True, padding_value=NO_TOKEN)
         exists = cells != NO_TOKEN
         return Selection(cells, None if bool(exists.all()) else exists)
+
+    def amounts(self, backbone: Backbone) -> Sequence[KeepRandom]:
+        return [replace(self, kept=percent / 100) for percent in range(100, 0, -1)]
 
     def _draw(self, clip: Tensor, place: Place, cells: Tensor) -> Tensor:
         """Draw which of a clip's cells stay, in the order in which their tokens stand, int64 (K,)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sightline.backbones.contract.reducer import Reducer
 from sightline.tokens.random_tokens import KeepRandom
+from sightline.tokens.token_reducer import TokenReducer
 
 # A reducer is a frozen dataclass; its fields, all with defaults, are its options.
-REDUCERS: dict[str, type[Reducer]] = {"random": KeepRandom}
+REDUCERS: dict[str, type[TokenReducer]] = {"random": KeepRandom}

@@ -42,7 +42,7 @@ class TokenReduction:
             if key not in defaults:
                 raise ValueError(f"{name} has no option {key!r}; its options are {', '.join(defaults)}.")
             given[key] = _of_kind(value, defaults[key], f"{name}.{key}")
-        REDUCERS[name](**given)  # its own checks of the values
+        cls(name, tuple(given.items())).build()  # its own checks of the values
         return cls(name, tuple(sorted((key, value) for key, value in given.items() if value != defaults[key])))
 
     @classmethod
@@ -73,7 +73,8 @@ class TokenReduction:
 
     def build(self) -> Reducer:
         """Build the reducer."""
-        return REDUCERS[self.name](**dict(self.options))
+        kind: Any = REDUCERS[self.name]  # each takes options of its own
+        return kind(**dict(self.options))
 
     def plain(self) -> dict[str, Any]:
         """Return plain values for JSON, ``{"name": ..., "options": {...}}``, with all options.

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.backbones.contract.layer import Layer
-from sightline.backbones.contract.observation import Gates, Observer
+from sightline.backbones.contract.observation import FEATURES, Feature, Gates, Observer
 from sightline.backbones.contract.reducer import Place, Reducer, ReductionPoints
 from sightline.backbones.contract.state import TokenState
 from sightline.backbones.contract.steps import last_state, run_steps
@@ -42,6 +42,7 @@ class Backbone(nn.Module, ABC):
         dropped_tokens: What layers do where tokens were dropped. ``left_out``: attend among those that are left.
             ``filled``: fill the cells of dropped tokens with the nearest that are left, attend, and discard what comes
             out at these cells. ``refused``: the family cannot run without all of its tokens.
+        shown_features: What layers can show a reducer of their tokens.
         square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
             the attention of several layers can be multiplied.
         no_weight_decay: Last parts of the names of parameters that weight decay leaves alone, besides all that have
@@ -53,6 +54,7 @@ class Backbone(nn.Module, ABC):
     config: Any
     reads_class_tokens: bool = False
     dropped_tokens: Literal["left_out", "filled", "refused"] = "refused"
+    shown_features: frozenset[Feature] = frozenset(FEATURES)
     square_attention: bool = False
     no_weight_decay: frozenset[str] = frozenset()
     end_layers: int = 2
@@ -113,6 +115,14 @@ class Backbone(nn.Module, ABC):
     def stage_starts(self) -> tuple[int, ...]:
         """Original index of the first layer of every stage, whether it still exists or not."""
         return (0,)
+
+    @property
+    def reduction_places(self) -> tuple[Place, ...]:
+        """Where token reduction that does not say otherwise drops tokens: after layers 0, L/3 and 2L/3, rounded down.
+
+        Source: Ding et al., "Prune Spatio-temporal Tokens by Semantic-aware Temporal Accumulation", 2023 (section 4.1).
+        """
+        return tuple(Place("layer", index) for index in sorted({0, self.depth // 3, 2 * self.depth // 3}))
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:

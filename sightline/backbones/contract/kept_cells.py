@@ -6,6 +6,7 @@ Shapes: B clips, K kept patches, C cells of the grid (T * H * W), S cells of one
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,20 +17,52 @@ from sightline.backbones.contract.layout import NO_TOKEN
 _NUMBERS_AT_ONCE = 2**23
 
 
+@dataclass(frozen=True)
+class Attending:
+    """How layers attend where tokens were dropped or merged.
+
+    Attributes:
+        sparse: In families that fill dropped cells: compute attention over the distinct tokens of each group alone,
+            which gives the same as filling for less. Otherwise the groups are filled literally. Families that leave
+            tokens out attend among what is left either way.
+        proportional: Add the logarithm of the number of patches that a token is made of to its logit as a key, as if it
+            stood there once for each (ToMe, equation 1). Families that fill do so by filling, whatever is said here.
+    """
+
+    sparse: bool = True
+    proportional: bool = False
+
+
+ATTEND = Attending()
+
+
 class KeptCells:
     """The cells whose tokens are left, in the order in which these tokens stand.
 
     States share one such object from one reduction to the next, so that what is derived from it is computed once.
 
     Attributes:
-        cells: Cell of every token, int64 (B, K); `NO_TOKEN` where a clip has fewer than K.
+        cells: Cell of every token, int64 (B, K); `NO_TOKEN` where a clip has fewer than K. A token that others were
+            merged into keeps its own cell.
         exists: Which tokens exist, bool (B, K); None where all do.
         grid: The grid (T, H, W) that the cells are counted in, row-major.
+        owner: Position among the K of the token that each cell's patch is part of, int64 (B, C); `NO_TOKEN` where it
+            was dropped. None while nothing was merged: then every token is its own patch alone.
+        how: How this reduction is attended with, see `Attending`.
     """
 
     # Not functools.cached_property: torch.compile cannot pass the lock that Python 3.11 takes in it.
-    def __init__(self, cells: Tensor, exists: Tensor | None, grid: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        cells: Tensor,
+        exists: Tensor | None,
+        grid: tuple[int, int, int],
+        owner: Tensor | None = None,
+        how: Attending = ATTEND,
+    ) -> None:
         self.exists = exists
+        self.owner = owner
+        self.how = how
         self.cells = cells if exists is None else cells.masked_fill(~exists, NO_TOKEN)
         self.grid = grid
         self._plans: dict[object, Tensor] = {}
@@ -51,7 +84,8 @@ class KeptCells:
         """Position among the K of the token nearest to every cell, int64 (B, C); its own where it has one.
 
         Nearest is the smallest distance on the grid within the cell's frame; ties go to the lower cell. A frame
-        without any token is filled like the nearest frame that has one; ties go to the earlier.
+        without any token is filled like the nearest frame that has one; ties go to the earlier. A patch that was merged
+        has the token that it is part of.
         """
         return self.plan("nearest", self._nearest)
 
@@ -59,6 +93,19 @@ class KeptCells:
     def standing_in(self) -> Tensor:
         """Cell of the token that `nearest` names for every cell, int64 (B, C); its own where it has one."""
         return self.plan("standing_in", lambda: self.cells.gather(1, self.nearest))
+
+    @property
+    def sizes(self) -> Tensor | None:
+        """Patches that every token is made of, int64 (B, K), 0 where there is no token; None while each is one."""
+        return None if self.owner is None else self.plan("sizes", self._sizes)
+
+    @property
+    def merged_into(self) -> Tensor | None:
+        """Cell of the token that each cell's patch is part of, int64 (B, C), `NO_TOKEN` where it was dropped.
+
+        None while nothing was merged.
+        """
+        return None if self.owner is None else self.plan("merged_into", self._merged_into)
 
     def plan(self, key: object, build: Callable[[], Tensor]) -> Tensor:
         """Return what ``build`` gives, computed once for each key: indices that follow from the kept cells."""
@@ -69,7 +116,8 @@ class KeptCells:
     def repeated(self, times: int) -> KeptCells:
         """Return the same cells ``times`` times along the batch; the nearest tokens are not searched again."""
         exists = None if self.exists is None else self.exists.repeat(times, 1)
-        found = KeptCells(self.cells.repeat(times, 1), exists, self.grid)
+        owner = None if self.owner is None else self.owner.repeat(times, 1)
+        found = KeptCells(self.cells.repeat(times, 1), exists, self.grid, owner, self.how)
         found._repeats = (self, times)
         return found
 
@@ -80,6 +128,16 @@ class KeptCells:
         found = self.cells.new_full((b, self.count + 1), NO_TOKEN)
         slots = torch.where(self.cells < 0, self.count, self.cells)
         return found.scatter(1, slots, places)[:, : self.count]
+
+    def _sizes(self) -> Tensor:
+        assert self.owner is not None
+        there = self.owner != NO_TOKEN
+        none = torch.zeros_like(self.cells)
+        return none.scatter_add(1, self.owner.clamp(min=0), there.long())
+
+    def _merged_into(self) -> Tensor:
+        assert self.owner is not None
+        return torch.where(self.owner == NO_TOKEN, NO_TOKEN, self.cells.gather(1, self.owner.clamp(min=0)))
 
     def _nearest(self) -> Tensor:
         if self._repeats is not None:
@@ -95,7 +153,8 @@ class KeptCells:
         source = source.view(-1, t, h * w)
         other = _nearest_frames(present.view(-1, t, h * w).any(dim=2))  # (B, T)
         source = source.gather(1, other.unsqueeze(2).expand_as(source)) + other.unsqueeze(2) * (h * w)
-        return self.position.gather(1, source.flatten(1))
+        nearest = self.position.gather(1, source.flatten(1))
+        return nearest if self.owner is None else torch.where(self.owner == NO_TOKEN, nearest, self.owner)
 
 
 def _nearest_in_frame(present: Tensor) -> Tensor:

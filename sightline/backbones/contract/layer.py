@@ -14,7 +14,7 @@ from collections.abc import Collection
 from torch import Tensor, nn
 
 from sightline.backbones.contract.layout import AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.state import TokenState
 from sightline.types import LayerInfo, Site
 
@@ -44,7 +44,14 @@ class Layer(nn.Module, ABC):
         """The attention sites in the order in which they run."""
 
     @abstractmethod
-    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+    def attend(
+        self,
+        state: TokenState,
+        site: str,
+        weights: bool = False,
+        keys: bool = False,
+        features: Collection[Feature] = (),
+    ) -> HeadOutputs:
         """Compute the heads of one site from the state before it.
 
         Where tokens were dropped, heads stand in the order of the tokens that are left.
@@ -53,7 +60,8 @@ class Layer(nn.Module, ABC):
             state: Before the site.
             site: Name of the site.
             weights: Also return the softmax weights; attention is not fused then.
-            keys: Also return the keys.
+            keys: Also return the keys, group by group.
+            features: What else to return of each token, see `HeadOutputs.features`.
         """
 
     @abstractmethod

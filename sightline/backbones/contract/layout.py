@@ -18,6 +18,16 @@ from sightline.types import InputSpec
 CLASS_TOKEN, NO_TOKEN = -2, -1
 
 
+def coarser_cells(cells: Tensor, grid: tuple[int, int, int], coarse: tuple[int, int, int]) -> Tensor:
+    """Number, on a coarser grid over the same clip, of the cell that the corner of each cell lies in.
+
+    `CLASS_TOKEN` and `NO_TOKEN` stay what they are.
+    """
+    places = (cells // (grid[1] * grid[2]), cells // grid[2] % grid[1], cells % grid[2])
+    t, y, x = (place * rough // fine for place, rough, fine in zip(places, coarse, grid, strict=True))
+    return torch.where(cells < 0, cells, (t * coarse[1] + y) * coarse[2] + x)
+
+
 @dataclass(frozen=True)
 class AttentionLayout:
     """Where the keys of one site lie in the clip, and how much each query counts in a map.
@@ -37,6 +47,9 @@ class AttentionLayout:
             0 for all others where there is one; otherwise that of a mean or sum, as the family's file says. Copies
             count 0: what they attend to is discarded.
         copies: Which keys are copies of a token that stands elsewhere, bool (B, G, k); none where None.
+        merged_into: Cell of the token that each cell's patch was merged into (its own where it was not), int64 (B, C);
+            `NO_TOKEN` where it was dropped. What such a token receives is received by all of its cells alike. None
+            where nothing was merged.
     """
 
     grid: tuple[int, int, int]
@@ -44,6 +57,7 @@ class AttentionLayout:
     cells: Tensor
     query_weights: Tensor
     copies: Tensor | None = None
+    merged_into: Tensor | None = None
 
     def boxes(self, spec: InputSpec) -> Tensor:
         """Box of every key, int64 (B, G, k, 6): first and one past the last frame, row and column; else zeros."""

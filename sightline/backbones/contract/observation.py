@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from sightline.backbones.contract.layout import AttentionLayout
 
 # Factor of every head of a site, (h,) or (B, h), by (layer, site).
 Gates = Mapping[tuple[int, str], Tensor]
+# What a site computes of every token before it attends.
+Feature = Literal["keys", "queries", "values"]
+FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class HeadOutputs:
         attention: Softmax weights, (B, groups, h, queries, keys), if asked for; a group is a window, a frame or a
             place, and 1 where attention is joint.
         keys: (B, groups, h, keys, d), if asked for.
+        features: What was asked for of each token, in the order of the tokens after the site, (B, N, h, d).
     """
 
     heads: Tensor
@@ -41,6 +46,7 @@ class HeadOutputs:
     class_only: bool = False
     attention: Tensor | None = None
     keys: Tensor | None = None
+    features: Mapping[Feature, Tensor] = field(default_factory=dict)
 
     def gated(self, gate: Tensor) -> HeadOutputs:
         """Multiply each head by its gate, (h,) or one row per clip (B, h)."""

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
+from sightline.backbones.contract.kept_cells import Attending
+from sightline.backbones.contract.observation import FEATURES, Feature
+from sightline.backbones.contract.received_attention import received_attention
+
 if TYPE_CHECKING:
     from sightline.backbones.contract.backbone import Backbone
+    from sightline.backbones.contract.layer import Layer
     from sightline.backbones.contract.state import TokenState
 
 Kind = Literal["embedding", "layer", "attention", "stage"]
@@ -47,14 +52,27 @@ class Needs:
     """What a reducer sees at a place besides the tokens.
 
     Attributes:
-        keys: The keys of the last attention site that has run and has heads, by token, (B, N, h, d), as
-            `TokenState.keys`. There are none while no such site has run (the first layers may be pruned away or
-            ablated): then these are None. A head that is gated or ablated still has its keys, a removed one has not.
+        keys: The keys of the last attention site that has run and has heads, by token, (B, N, h, d), among
+            `TokenState.features`. There are none while no such site has run (the first layers may be pruned away or
+            ablated). A head that is gated or ablated still has its keys, a removed one has not.
+        queries: Its queries, likewise.
+        values: Its values, likewise.
+        attention: What each token receives in the last attention site of the layer that follows, which for that is
+            computed on the tokens that are here, (B, N): as `AttentionLayout` reads a map, mean over heads. There is
+            none where no layer of the same stage follows.
         pixels: The clips, as `TokenState.pixels`.
     """
 
     keys: bool = False
+    queries: bool = False
+    values: bool = False
+    attention: bool = False
     pixels: bool = False
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """Which of keys, queries and values are needed."""
+        return frozenset(name for name in FEATURES if getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -64,10 +82,13 @@ class Selection:
     Attributes:
         cells: Their cells in the grid of the state, int64 (B, K), in the order in which they are to stand.
         exists: Which of them exist, bool (B, K), where clips keep unequal numbers; all where None.
+        into: Which of them every patch that is here is merged into, see `TokenState.merge`; None where those that are
+            not kept are dropped.
     """
 
     cells: Tensor
     exists: Tensor | None = None
+    into: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,24 @@ class Reducer(ABC):
     """Chooses at some places of a backbone the tokens to go on with.
 
     Subclasses are frozen dataclasses whose fields, all with defaults, are their options.
+
+    Attributes:
+        attention: ``sparse`` or ``filled``, see `Attending.sparse`: the same result, at another cost. Programs of fixed
+            shapes are always ``filled``.
+        equal_counts: Whether every clip keeps equally many tokens, whatever is to be seen in it.
     """
+
+    attention: str = field(default="sparse", kw_only=True)
+    equal_counts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.attention not in ("sparse", "filled"):
+            raise ValueError(f"The attention of a token reduction must be sparse or filled, got {self.attention!r}.")
+
+    @property
+    def attending(self) -> Attending:
+        """How layers attend to what it leaves."""
+        return Attending(sparse=self.attention == "sparse")
 
     @abstractmethod
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
@@ -109,14 +147,16 @@ class ReductionPoints:
                 f"{backbone.family} needs all of its tokens, so no token reduction can run with it. See "
                 "Backbone.dropped_tokens for what a family can do instead."
             )
+        self._backbone = backbone
+        self._skip = set(skip)
         self._reducer = reducer
         self._places = dict(reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}
         # A site without heads has no keys.
         running = [info.index for info in backbone.layers if info.index not in skip and info.sites[-1].heads]
-        self._keys_of: set[int] = set()
-        self._carry_keys_past: set[int] = set()
+        self._features_of: dict[int, set[Feature]] = {}
+        self._carried_past: dict[int, set[Feature]] = {}
         self._last_pixels = -2
         for place, needs in self._places.items():
             limit = {"embedding": 1, "stage": len(starts)}.get(place.kind, backbone.depth)
@@ -129,28 +169,36 @@ class ReductionPoints:
             until = last + 1 if place.kind == "stage" else last
             if needs.pixels:
                 self._last_pixels = max(self._last_pixels, until)
-            if needs.keys:
-                # Two: where ablation skips the last of them, the keys of the one before it are the last.
+            if unknown := needs.features - backbone.shown_features:
+                raise ValueError(
+                    f"{backbone.family} can show a reducer {', '.join(sorted(backbone.shown_features))} of its tokens, "
+                    f"not {', '.join(sorted(unknown))}. Choose another similarity."
+                )
+            if needs.features:
+                # Two: where ablation skips the last of them, the features of the one before it are the last.
                 before = [index for index in running if index <= last][-2:]
-                self._keys_of.update(before)
-                self._carry_keys_past.update(range(min(before, default=until), until))
+                for index in before:
+                    self._features_of.setdefault(index, set()).update(needs.features)
+                for index in range(min(before, default=until), until):
+                    self._carried_past.setdefault(index, set()).update(needs.features)
 
     @property
     def need_pixels(self) -> bool:
         """Whether the reducer needs the clips at some place."""
         return any(needs.pixels for needs in self._places.values())
 
-    def wants_keys(self, layer: int) -> bool:
-        """Whether the keys of a layer's last site may be needed after it."""
-        return layer in self._keys_of
+    def wanted_features(self, layer: int) -> Collection[Feature]:
+        """Which features of a layer's last site may be needed after it."""
+        return sorted(self._features_of.get(layer, ()))
 
     def trimmed(self, state: TokenState, layer: int) -> TokenState:
         """Return the state behind a layer (-1: behind the embedding) without what no later place reads."""
-        keys = state.keys if layer in self._carry_keys_past else None
+        carried = self._carried_past.get(layer, ())
+        features = {name: values for name, values in state.features.items() if name in carried}
         pixels = state.pixels if layer < self._last_pixels else None
-        if keys is state.keys and pixels is state.pixels:
+        if len(features) == len(state.features) and pixels is state.pixels:
             return state
-        return replace(state, keys=keys, pixels=pixels)
+        return replace(state, features=features, pixels=pixels)
 
     def stage_at(self, layer: int) -> int | None:
         """Return the stage that begins with a layer (whether that still exists or not); None inside of stages."""
@@ -161,7 +209,31 @@ class ReductionPoints:
         needs = self._places.get(place)
         if needs is None:
             return state
-        assert state.keys is None or state.keys.shape[:2] == state.tokens.shape[:2]
-        shown = replace(state, pixels=state.pixels if needs.pixels else None, keys=state.keys if needs.keys else None)
+        assert all(values.shape[:2] == state.tokens.shape[:2] for values in state.features.values())
+        features = {name: values for name, values in state.features.items() if name in set[str](needs.features)}
+        if needs.attention and (layer := self._following(place)) is not None:
+            features["attention"] = received_attention(layer, state)
+        shown = replace(state, pixels=state.pixels if needs.pixels else None, features=features)
         kept = self._reducer.reduce(place, shown)
-        return state if kept is None else state.select(kept.cells, kept.exists)
+        if kept is None:
+            return state
+        if kept.into is not None:
+            return state.merge(kept.cells, kept.into, self._reducer.attending)
+        return state.select(kept.cells, kept.exists, self._reducer.attending)
+
+    def _following(self, place: Place) -> Layer | None:
+        """Return the first layer behind a place that exists, has heads and is not ablated; None where none follows.
+
+        Only of the same stage: what stands between stages would change the tokens.
+        """
+        starts, inside = self._backbone.stage_starts, place.kind in ("layer", "attention")
+        here = starts[place.index] if place.kind == "stage" else place.index
+        end = min((start for start in starts if start > here), default=self._backbone.depth)
+        return next(
+            (
+                layer
+                for index, layer in self._backbone.layer_modules().items()
+                if here + inside <= index < end and index not in self._skip and layer.sites[-1].heads
+            ),
+            None,
+        )

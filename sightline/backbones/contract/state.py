@@ -5,15 +5,16 @@ Shapes: B clips, N tokens, D width, K patches that are left, C cells of the grid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.backbones.contract.kept_cells import KeptCells
+from sightline.backbones.contract.kept_cells import ATTEND, Attending, KeptCells
 from sightline.backbones.contract.layout import NO_TOKEN
+from sightline.backbones.contract.selection_checks import check_merging, check_selection
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class TokenState:
         class_tokens: How many leading tokens are class tokens.
         kept: Which patches are left; None while all are (then they stand in the grid's order).
         pixels: The clips (B, 3, T, H, W), where a reducer needs them.
-        keys: Keys of the last attention site that has run, by token, (B, N, h, d), where a reducer needs them.
+        features: What a reducer needs to see of every token, by name: ``keys``, ``queries`` and ``values`` of the last
+            attention site that has run, (B, N, h, d), and ``attention``, what each token receives in the layer that
+            follows, (B, N).
     """
 
     tokens: Tensor
@@ -34,7 +37,12 @@ class TokenState:
     class_tokens: int = 0
     kept: KeptCells | None = None
     pixels: Tensor | None = None
-    keys: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> Tensor | None:
+        """Keys of the last attention site that has run, by token, (B, N, h, d), where a reducer needs them."""
+        return self.features.get("keys")
 
     @property
     def batch(self) -> int:
@@ -90,12 +98,13 @@ class TokenState:
         none = KeptCells(torch.empty(self.batch, 0, dtype=torch.int64, device=self.tokens.device), None, self.grid)
         return TokenState(self.tokens[:, : self.class_tokens], self.grid, self.class_tokens, none)
 
-    def select(self, cells: Tensor, exists: Tensor | None = None) -> TokenState:
+    def select(self, cells: Tensor, exists: Tensor | None = None, how: Attending = ATTEND) -> TokenState:
         """Go on with some of the patches; class tokens stay.
 
         Args:
             cells: Cells of the patches to keep, int64 (B, K), in the order in which they are to stand.
             exists: Which of them exist, bool (B, K), where clips keep unequal numbers; all where None.
+            how: How layers attend from here.
 
         Returns:
             The reduced state; the state itself where nothing is dropped (a dense one keeps the grid's order then).
@@ -106,7 +115,7 @@ class TokenState:
         there = self.cell_numbers()
         now = self.kept or KeptCells(there, None, self.grid)
         if not torch.compiler.is_compiling():
-            _check_selection(now, cells, exists)
+            check_selection(now, cells, exists)
             if exists is not None:
                 # Where no clip has a token nothing need stand; one clip alone never carries a mask.
                 used = exists.any(dim=0)
@@ -116,30 +125,73 @@ class TokenState:
             return self
         # What does not exist takes any token; nobody reads it.
         position = now.position.gather(1, cells if exists is None else cells.masked_fill(~exists, 0)).clamp(min=0)
-        classes = torch.arange(self.class_tokens, device=cells.device).expand(self.batch, -1)
-        rows = torch.cat((classes, position + self.class_tokens), dim=1)
+        owner = None if now.owner is None else _renumbered(now.owner, position, exists, there.shape[1])
+        return self._at(position + self.class_tokens, KeptCells(cells, exists, self.grid, owner, how))
+
+    def merge(self, cells: Tensor, into: Tensor, how: Attending = ATTEND) -> TokenState:
+        """Go on with some of the patches, into which the others are merged; class tokens stay.
+
+        Tokens and features become means over what was merged, each counting the patches that it is made of.
+
+        Args:
+            cells: Cells of the patches to keep, int64 (B, K), in the order in which they are to stand.
+            into: For every patch that is here, in order, the position among the K of the one that it is merged into
+                (its own for those that are kept), int64 (B, N); `NO_TOKEN` where it is dropped.
+            how: How layers attend from here.
+
+        Raises:
+            ValueError: As in `select`, if a kept patch is merged into another, or if clips have unequal numbers.
+        """
+        there, k = self.cell_numbers(), cells.shape[1]
+        now = self.kept or KeptCells(there, None, self.grid)
+        if not torch.compiler.is_compiling():
+            check_selection(now, cells, None)
+            check_merging(now, cells, into)
+        sizes = torch.ones_like(there) if now.sizes is None else now.sizes
+        weights = torch.where(into == NO_TOKEN, 0, sizes)
+        # One row more takes what is dropped.
+        slots = torch.where(into == NO_TOKEN, k, into)
+        total = weights.new_zeros(self.batch, k + 1).scatter_add(1, slots, weights)[:, :k]
+
+        def mean(values: Tensor) -> Tensor:
+            classes, patches = values[:, : self.class_tokens], values[:, self.class_tokens :].flatten(2)
+            factor = weights.to(patches.dtype).unsqueeze(2)
+            added = patches.new_zeros(self.batch, k + 1, patches.shape[2])
+            added = added.scatter_add(1, slots.unsqueeze(2).expand_as(patches), patches * factor)
+            merged = added[:, :k] / total.to(patches.dtype).unsqueeze(2)
+            return torch.cat((classes, merged.unflatten(2, values.shape[2:]) if values.dim() > 3 else merged), dim=1)
+
+        owner = now.position if now.owner is None else now.owner
+        owner = torch.where(owner == NO_TOKEN, NO_TOKEN, into.gather(1, owner.clamp(min=0)))
         return replace(
             self,
-            tokens=take_rows(self.tokens, rows),
-            kept=KeptCells(cells, exists, self.grid),
-            keys=None if self.keys is None else take_rows(self.keys, rows),
+            tokens=mean(self.tokens),
+            kept=KeptCells(cells, None, self.grid, owner, how),
+            features={name: mean(values) for name, values in self.features.items()},
         )
+
+    def _at(self, patches: Tensor, kept: KeptCells | None) -> TokenState:
+        """Return the state with the class tokens and the tokens at these positions, int64 (B, K)."""
+        classes = torch.arange(self.class_tokens, device=patches.device).expand(self.batch, -1)
+        rows = torch.cat((classes, patches), dim=1)
+        features = {name: take_rows(values, rows) for name, values in self.features.items()}
+        return replace(self, tokens=take_rows(self.tokens, rows), kept=kept, features=features)
 
     def densified(self) -> TokenState:
         """Give every cell a token again: that of the nearest cell that has one (see `KeptCells.nearest`)."""
         if self.kept is None:
             return self
-        rows = self.filling()
-        return replace(
-            self,
-            tokens=take_rows(self.tokens, rows),
-            kept=None,
-            keys=None if self.keys is None else take_rows(self.keys, rows),
-        )
+        return self._at(self.filling()[:, self.class_tokens :], None)
 
     def mean(self) -> Tensor:
-        """Return the mean over the tokens that exist, class tokens among them, (B, D)."""
+        """Return the mean over the tokens that exist, class tokens among them, (B, D).
+
+        Tokens that others were merged into count as many times as they have patches.
+        """
         there = self.key_mask
+        if self.kept is not None and self.kept.sizes is not None:
+            sizes = F.pad(self.kept.sizes, (self.class_tokens, 0), value=1).to(self.tokens.dtype).unsqueeze(2)
+            return (self.tokens * sizes).sum(dim=1) / sizes.sum(dim=1)
         if there is None:
             return self.tokens.mean(dim=1)
         # In single precision at least, as the plain mean adds up: sums of half precision overflow.
@@ -186,12 +238,35 @@ class TokenState:
             tokens=torch.cat([_padded(s.tokens, most + s.class_tokens) for s in states]),
             kept=_stacked_cells(states, most),
             pixels=_joined("pixels", [s.pixels for s in states]),
-            keys=_joined("keys", [None if s.keys is None else _padded(s.keys, most + s.class_tokens) for s in states]),
+            features=_joined_features(states, most),
         )
 
 
 def _same(cells: Tensor, there: Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch.equal(cells, there)
+
+
+def _joined_features(states: Sequence[TokenState], most: int) -> dict[str, Tensor]:
+    names = sorted({name for state in states for name in state.features})
+    found = {}
+    for name in names:
+        parts = [state.features.get(name) for state in states]
+        length = most + states[0].class_tokens
+        joined = _joined(name, [None if part is None else _padded(part, length) for part in parts])
+        assert joined is not None
+        found[name] = joined
+    return found
+
+
+def _renumbered(owner: Tensor, position: Tensor, exists: Tensor | None, before: int) -> Tensor:
+    """Return owners (B, C) counted among the tokens kept, whose positions (B, K) were counted among those before."""
+    b, k = position.shape
+    new = position.new_full((b, before + 1), NO_TOKEN)
+    places = torch.arange(k, device=position.device).expand(b, -1)
+    slots = position if exists is None else torch.where(exists, position, before)
+    new = new.scatter(1, slots, places)
+    new[:, before] = NO_TOKEN
+    return new.gather(1, torch.where(owner == NO_TOKEN, before, owner))
 
 
 def _stacked_cells(states: Sequence[TokenState], most: int) -> KeptCells | None:
@@ -205,7 +280,17 @@ def _stacked_cells(states: Sequence[TokenState], most: int) -> KeptCells | None:
         exists.append(cells[-1] != NO_TOKEN)
     together, there = torch.cat(cells), torch.cat(exists)
     equal = all(s.patches == most and (s.kept is None or s.kept.exists is None) for s in states)
-    return KeptCells(together, None if equal else there, states[0].grid)
+    ways = {s.kept.how for s in states if s.kept is not None}
+    if len(ways) > 1:
+        raise ValueError(f"Cannot stack states that are attended with in different ways: {', '.join(map(str, ways))}.")
+    return KeptCells(together, None if equal else there, states[0].grid, _stacked_owners(states), *ways)
+
+
+def _stacked_owners(states: Sequence[TokenState]) -> Tensor | None:
+    if all(s.kept is None or s.kept.owner is None for s in states):
+        return None
+    own = [s.kept or KeptCells(s.cell_numbers(), None, s.grid) for s in states]
+    return torch.cat([kept.position if kept.owner is None else kept.owner for kept in own])
 
 
 def _joined(name: str, parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -227,27 +312,3 @@ def take_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Take rows (B, M) of values (B, N, ...): (B, M, ...)."""
     index = rows.view(*rows.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
     return values.gather(1, index)
-
-
-def _check_selection(now: KeptCells, cells: Tensor, exists: Tensor | None) -> None:
-    b, total = len(now.cells), now.count
-    if cells.dtype != torch.int64 or cells.dim() != 2 or len(cells) != b or not cells.shape[1]:
-        raise ValueError(
-            f"Expected cells to keep as int64 ({b}, K) with K at least 1, got {cells.dtype} {tuple(cells.shape)}."
-        )
-    if exists is not None and (exists.dtype != torch.bool or exists.shape != cells.shape):
-        raise ValueError(
-            f"Expected which cells exist as bool {tuple(cells.shape)}, got {exists.dtype} {tuple(exists.shape)}."
-        )
-    wanted = torch.ones_like(cells, dtype=torch.bool) if exists is None else exists
-    if not bool(wanted.any(dim=1).all()):
-        raise ValueError("Every clip must keep at least one patch; a reducer left none in some clip.")
-    inside = (cells >= 0) & (cells < total)
-    if not bool((inside | ~wanted).all()):
-        raise ValueError(f"Cells to keep must lie in the grid {now.grid}, 0 to {total - 1}.")
-    number = cells.masked_fill(~wanted, 0)
-    if not bool(((now.position.gather(1, number) >= 0) | ~wanted).all()):
-        raise ValueError("A cell to keep has no patch any more: it was dropped at an earlier place.")
-    times = torch.zeros(b, total, dtype=torch.int64, device=cells.device).scatter_add(1, number, wanted.long())
-    if bool((times > 1).any()):
-        raise ValueError("A cell to keep is named twice for one clip.")

@@ -14,13 +14,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from sightline.backbones.contract.layer import Layer
-from sightline.backbones.contract.layout import AttentionLayout
-from sightline.backbones.contract.observation import Gates, HeadOutputs, Observer
+from sightline.backbones.contract.observation import Feature, Gates, HeadOutputs, Observer
 from sightline.backbones.contract.reducer import Place, Reducer, ReductionPoints
 from sightline.backbones.contract.state import TokenState
 
@@ -109,7 +104,7 @@ def run_steps(
             if number < first:
                 continue
             last = number + 1 == len(layer.sites)
-            for_reducer = last and points is not None and points.wants_keys(index)
+            for_reducer = points.wanted_features(index) if last and points is not None else ()
             step = _attention(layer, site.name, state, gates, observer, for_reducer, last and index == last_read)
             state = step.after
             yield step
@@ -149,35 +144,29 @@ def _attention(
     state: TokenState,
     gates: Gates | None,
     observer: Observer | None,
-    keys_for_reducer: bool,
+    for_reducer: Collection[Feature],
     class_only: bool,
 ) -> Step:
     watched = observer if observer is not None and observer.watches(layer.index) else None
-    if class_only and watched is None and not keys_for_reducer:
+    if class_only and watched is None and not for_reducer:
         outputs = layer.attend_class(state, site)
     else:
-        attention = watched is not None and watched.attention
-        keys = keys_for_reducer or (watched is not None and watched.keys)
-        outputs = layer.attend(state, site, attention, keys)
+        attention, keys = (watched.attention, watched.keys) if watched is not None else (False, False)
+        outputs = layer.attend(state, site, attention, keys, for_reducer)
     gate = gates.get((layer.index, site)) if gates else None
     if gate is not None:
         outputs = outputs.gated(gate)
-    layout = None
-    if outputs.attention is not None or outputs.keys is not None:
-        layout = layer.layout(state, site)
     if watched is not None:
         seen = watched.site(layer.index, site)
         seen.heads = outputs.heads if watched.heads else None
         seen.attention = outputs.attention
-        seen.keys = outputs.keys if watched.keys else None
-        seen.layout = layout
+        seen.keys = outputs.keys
+        if outputs.attention is not None or outputs.keys is not None:
+            seen.layout = layer.layout(state, site)
     after = layer.project(state, site, outputs)
-    if keys_for_reducer:
-        assert outputs.keys is not None
-        assert layout is not None
-        after = replace(after, keys=keys_by_token(outputs.keys, layout, after))
-    elif after.keys is not None and outputs.heads.shape[2]:
-        after = replace(after, keys=None)  # those of an earlier layer are not this one's
+    if for_reducer or (after.features and outputs.heads.shape[2]):
+        # Those of an earlier layer are not this one's.
+        after = replace(after, features={**outputs.features})
     return Step("attention", layer.index, state, after, layer, site, outputs)
 
 
@@ -193,33 +182,3 @@ def _reductions(
             state = reduced
     if places[-1].kind == "layer" and (trimmed := points.trimmed(state, index)) is not state:
         yield Step("reduction", index, state, trimmed, layer)
-
-
-def keys_by_token(keys: Tensor, layout: AttentionLayout, state: TokenState) -> Tensor:
-    """Put a site's keys (B, G, h, k, d) into the order of the tokens after the site: (B, N, h, d).
-
-    A token takes the key whose cell its own upper left corner lies in; class tokens take the first that stands for
-    them, or zeros where none does.
-    """
-    b, g, h, k, d = keys.shape
-    flat = keys.permute(0, 1, 3, 2, 4).reshape(b, g * k, h, d)
-    flat = torch.cat((flat, flat.new_zeros(b, 1, h, d)), dim=1)  # the last row serves whoever has no key
-    # Slot 0 is the class token's, slot 1 that of what lies nowhere, the others are those of the cells.
-    slots = (layout.cells + 2).expand(b, g, k).flatten(1)
-    rows = torch.arange(g * k, device=slots.device).expand(b, -1)
-    t, height, width = layout.grid
-    first = slots.new_full((b, t * height * width + 2), g * k).scatter_reduce(1, slots, rows, "amin")
-    first[:, 1] = g * k
-    own = state.cell_numbers()
-    if layout.grid != state.grid:
-        own = torch.where(own < 0, own, _coarser(own, state.grid, layout.grid))
-    wanted = F.pad(own + 2, (state.class_tokens, 0))  # zeros: the class token's slot
-    index = first.gather(1, wanted).view(b, -1, 1, 1).expand(-1, -1, h, d)
-    return flat.gather(1, index)
-
-
-def _coarser(cells: Tensor, grid: tuple[int, int, int], coarse: tuple[int, int, int]) -> Tensor:
-    """Number, on a coarser grid over the same clip, of the cell that the corner of each cell lies in."""
-    places = (cells // (grid[1] * grid[2]), cells // grid[2] % grid[1], cells % grid[2])
-    t, y, x = (place * rough // fine for place, rough, fine in zip(places, coarse, grid, strict=True))
-    return (t * coarse[1] + y) * coarse[2] + x

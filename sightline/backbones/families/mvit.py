@@ -39,8 +39,9 @@ from torchvision.ops import MLP, StochasticDepth
 
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
-from sightline.backbones.contract.layout import CLASS_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.layout import CLASS_TOKEN, AttentionLayout, coarser_cells
+from sightline.backbones.contract.observation import Feature, HeadOutputs
+from sightline.backbones.contract.reducer import Place
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.families.mvit_attention import MultiscaleAttention, layer_norm
 from sightline.backbones.families.mvit_config import LayerShape, MViTConfig
@@ -97,12 +98,28 @@ class MViTLayer(Layer):
     def sites(self) -> tuple[Site, ...]:
         return (Site(SITE, self.block.attn.heads),)
 
-    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+    def attend(
+        self,
+        state: TokenState,
+        site: str,
+        weights: bool = False,
+        keys: bool = False,
+        features: Collection[Feature] = (),
+    ) -> HeadOutputs:
         if state.grid != self.shape.grid:
             raise ValueError(f"Layer {self.index} of MViT takes a grid of {self.shape.grid}, got {state.grid}.")
         state = self._whole(state)
         normalised = self.block.norm1(state.tokens)
-        outputs = self.block.attn(normalised, weights, keys, None if state.is_dense else state.filling())
+        outputs = self.block.attn(normalised, weights, keys, None if state.is_dense else state.filling(), features)
+        if features:
+            # A token takes the key whose cell its own upper left corner lies in.
+            after = self.shape.grid_after if self.pools else state.grid
+            t, h, w = after
+            own = torch.arange(t * h * w, device=normalised.device).expand(state.batch, -1)
+            own = own if state.is_dense else state.cell_numbers()
+            places = F.pad(coarser_cells(own, after, self.shape.key_grid).clamp(min=0) + 1, (1, 0))
+            found = {name: take_rows(values, places) for name, values in outputs.features.items()}
+            outputs = replace(outputs, features=found)
         if not state.is_dense:
             # The layer keeps the grid: every token that is left has a place among the queries.
             own = F.pad(state.cell_numbers().clamp(min=0) + 1, (1, 0))
@@ -146,20 +163,20 @@ class MViTLayer(Layer):
         return self._skip_path(state, None if self.block.project is None else self.block.norm1(state.tokens))
 
     def _skip_path(self, state: TokenState, normalised: Tensor | None) -> TokenState:
-        tokens, keys = state.tokens, state.keys
+        tokens, features = state.tokens, state.features
         if self.block.project is not None:
             assert normalised is not None
             tokens = self.block.project(normalised)
         if self.pools:
             tokens = self._pool_patches(tokens)
-            keys = None if keys is None else self._corner_keys(keys)
-        return replace(state, tokens=tokens, grid=self.shape.grid_after, keys=keys)
+            features = {name: self._of_corners(values) for name, values in features.items()}
+        return replace(state, tokens=tokens, grid=self.shape.grid_after, features=features)
 
-    def _corner_keys(self, keys: Tensor) -> Tensor:
-        """Take for every pooled patch the key of its stride's first patch: (B, 1 + N, h, d) -> (B, 1 + N', h, d)."""
+    def _of_corners(self, features: Tensor) -> Tensor:
+        """Take for every pooled patch what its stride's first patch has: (B, 1 + N, h, d) -> (B, 1 + N', h, d)."""
         t, h, w = self.shape.stride_q
-        first = keys[:, 1:].unflatten(1, self.shape.grid)[:, ::t, ::h, ::w]
-        return torch.cat((keys[:, :1], first.flatten(1, 3)), dim=1)
+        first = features[:, 1:].unflatten(1, self.shape.grid)[:, ::t, ::h, ::w]
+        return torch.cat((features[:, :1], first.flatten(1, 3)), dim=1)
 
     def _pool_patches(self, tokens: Tensor) -> Tensor:
         """Take the maximum of neighbouring patches: (B, 1 + N, D) -> (B, 1 + N', D)."""
@@ -200,6 +217,7 @@ class MViT(Backbone):
 
     family = "mvit"
     dropped_tokens = "filled"
+    shown_features = frozenset({"keys", "values"})  # queries are pooled to another grid than keys
     reads_class_tokens = True
     # As in PySlowFast with MVIT.ZERO_DECAY_POS_CLS.
     no_weight_decay = frozenset({"class_token", "rel_pos_h", "rel_pos_w", "rel_pos_t"})
@@ -233,6 +251,11 @@ class MViT(Backbone):
     def stage_starts(self) -> tuple[int, ...]:
         stages = self.config.stage_of_layer()
         return tuple(stages.index(stage) for stage in sorted(set(stages)))
+
+    @property
+    def reduction_places(self) -> tuple[Place, ...]:
+        """After the first layer of every stage but the first, which pools the grid."""
+        return tuple(Place("layer", start) for start in self.stage_starts[1:])
 
     def delete_layer(self, index: int) -> None:
         del self.blocks[str(index)], self._layers[index]

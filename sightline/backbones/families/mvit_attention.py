@@ -15,13 +15,14 @@ Shapes: B clips, N patches before and N' after pooling, h heads, d width of a he
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.state import take_rows
 from sightline.backbones.families.mvit_config import LayerShape, pooled_size
 from sightline.backbones.parts.attention import attention, attention_with_weights, only_counts
@@ -107,7 +108,12 @@ class MultiscaleAttention(nn.Module):
         return None if len(self.heads) == self.query_heads else self.heads
 
     def forward(
-        self, x: Tensor, stepwise: bool = False, keep_keys: bool = False, filling: Tensor | None = None
+        self,
+        x: Tensor,
+        stepwise: bool = False,
+        keep_keys: bool = False,
+        filling: Tensor | None = None,
+        features: Collection[Feature] = (),
     ) -> HeadOutputs:
         """Attend among normalised tokens, of all cells once dropped ones are filled.
 
@@ -116,6 +122,7 @@ class MultiscaleAttention(nn.Module):
             stepwise: Also return the attention weights, (B, 1, h, 1 + N', 1 + M).
             keep_keys: Also return the keys, (B, 1, h, 1 + M, d).
             filling: Which of these tokens stands for the class token and for every cell, where some were dropped.
+            features: What to return of the pooled keys and values besides, (B, 1 + M, h, d).
         """
         h, d = len(self.heads), self.head_width
         qkv = self.qkv(x) if filling is None else take_rows(self.qkv(x), filling)
@@ -129,10 +136,18 @@ class MultiscaleAttention(nn.Module):
         queries = torch.cat((q_class, q_patches), dim=1)
         heads, weights = self._attend(queries, q_patches, keys, values, stepwise)
         weights = None if weights is None else weights.unsqueeze(1)
-        kept_keys = keys.unsqueeze(1) if keep_keys else None
+        pooled = {"keys": keys, "values": values}
+        found = HeadOutputs(
+            heads,
+            residual,
+            self.places,
+            attention=weights,
+            keys=keys.unsqueeze(1) if keep_keys else None,
+            features={name: pooled[name].transpose(1, 2) for name in features},
+        )
         if self.residual_follows_head:
-            return HeadOutputs(heads + residual, attention=weights, keys=kept_keys)
-        return HeadOutputs(heads, residual, self.places, attention=weights, keys=kept_keys)
+            return replace(found, heads=heads + residual, residual=None, places=None)
+        return found
 
     def attend_class(self, x: Tensor, filling: Tensor | None = None) -> HeadOutputs:
         """Attend from the class token alone, which knows no relative positions and gets no residual."""

@@ -31,7 +31,7 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed
 from torch import Tensor, nn
 
 from sightline.backbones.contract.layout import CLASS_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.joint_attention import (
     BlockStack,
@@ -108,16 +108,29 @@ class DividedLayer(JointLayer):
     def sites(self) -> tuple[Site, ...]:
         return (Site(TEMPORAL, self.temporal_attn.heads), Site(SPATIAL, self.attn.heads))
 
-    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+    def attend(
+        self,
+        state: TokenState,
+        site: str,
+        weights: bool = False,
+        keys: bool = False,
+        features: Collection[Feature] = (),
+    ) -> HeadOutputs:
         attn = self.temporal_attn if site == TEMPORAL else self.attn
         if not state.is_dense:
             norm = self.temporal_norm1 if site == TEMPORAL else self.norm1
-            outputs = attn.attend(norm(state.tokens), weights, keys, rows=_filled_groups(state, site))
+            rows = _filled_groups(state, site)
+            outputs = attn.attend(norm(state.tokens), weights, keys, rows=rows, features=features)
             return replace(outputs, heads=take_rows(outputs.heads, _own_places(state, site)))
         if site == TEMPORAL:
             places = state.tokens[:, 1:].unflatten(1, _frames_and_places(state)).transpose(1, 2)  # (B, S, T, D)
-            return attn.attend(self.temporal_norm1(places), weights, keys)
-        return attn.attend(self._frames(state), weights, keys)
+            outputs = attn.attend(self.temporal_norm1(places), weights, keys, features=features)
+            # The class token takes no part.
+            found = {n: F.pad(p.transpose(1, 2).flatten(1, 2), (0, 0, 0, 0, 1, 0)) for n, p in outputs.features.items()}
+            return replace(outputs, features=found)
+        outputs = attn.attend(self._frames(state), weights, keys, features=features)
+        found = {n: torch.cat((p[:, 0, :1], p[:, :, 1:].flatten(1, 2)), dim=1) for n, p in outputs.features.items()}
+        return replace(outputs, features=found)
 
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
         if state.is_dense:
@@ -215,7 +228,8 @@ class DividedLayer(JointLayer):
             cells = F.pad(cells, (1, 0), value=CLASS_TOKEN)
             copies = None if copies is None else F.pad(copies, (1, 0))
             weights = (cells == CLASS_TOKEN).float()
-        return AttentionLayout(self.grid, self.patch, cells, weights, copies)
+        merged = None if state.kept is None else state.kept.merged_into
+        return AttentionLayout(self.grid, self.patch, cells, weights, copies, merged)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         (self.temporal_attn if site == TEMPORAL else self.attn).remove_heads(positions)

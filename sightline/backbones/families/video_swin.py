@@ -23,7 +23,7 @@ Shapes: B clips, N cells of the grid, D width, W windows, n cells per window, h 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,7 +36,8 @@ from torchvision.ops import MLP, StochasticDepth
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import NO_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.observation import Feature, HeadOutputs
+from sightline.backbones.contract.reducer import Place
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import linear, preserve_variance_, smaller_linear
@@ -165,16 +166,26 @@ class SwinLayer(Layer):
     def geometry(self, state: TokenState) -> WindowGeometry:
         return window_geometry(state.grid, self.attn.window, self.shift)
 
-    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
+    def attend(
+        self,
+        state: TokenState,
+        site: str,
+        weights: bool = False,
+        keys: bool = False,
+        features: Collection[Feature] = (),
+    ) -> HeadOutputs:
         geometry = self.geometry(state)
         b, w, n, h = state.batch, geometry.count, geometry.volume, len(self.attn.heads)
         d = self.attn.head_width  # named everywhere: where no head is left, no size can be inferred
         if state.kept is None:
             qkv = self.attn.qkv(geometry.partition(self.norm1(state.tokens)))
+            found_features = self._features(qkv, features, geometry.reverse)
         else:
             # Padding is a token of zeros, as in whole grids, where it attends and is attended to.
             x = F.pad(self.norm1(state.tokens), (0, 0, 0, 1 if geometry.padded != geometry.grid else 0))
-            qkv = take_rows(self.attn.qkv(x), filled_windows(state.kept, geometry))
+            qkv = self.attn.qkv(x)
+            found_features = self._features(qkv, features, lambda part: part[:, : state.patches])
+            qkv = take_rows(qkv, filled_windows(state.kept, geometry))
         qkv = qkv.view(b, w, n, 3, h, d).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
         # Four dimensions, because only these are fused: windows count as heads where each has its own mask.
         fold = (b, w * h) if geometry.shifted else (b * w, h)
@@ -188,7 +199,15 @@ class SwinLayer(Layer):
         heads = out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d)
         if state.kept is not None:
             heads = take_rows(heads, own_places(state.kept, geometry))
-        return HeadOutputs(heads, attention=found, keys=qkv[1] if keys else None)
+        return HeadOutputs(heads, attention=found, keys=qkv[1] if keys else None, features=found_features)
+
+    def _features(
+        self, qkv: Tensor, wanted: Collection[Feature], in_order: Callable[[Tensor], Tensor]
+    ) -> dict[Feature, Tensor]:
+        """Take out of queries, keys and values, (B, L, 3 * h * d), what is wanted by token, (B, N, h, d)."""
+        h, d = len(self.attn.heads), self.attn.head_width
+        starts: dict[Feature, int] = {"queries": 0, "keys": h * d, "values": 2 * h * d}
+        return {name: in_order(qkv[:, :, starts[name] :][:, :, : h * d]).unflatten(2, (h, d)) for name in wanted}
 
     def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
         update = self._in_token_order(self.attn.proj(attended.merged()), state)
@@ -219,7 +238,7 @@ class SwinLayer(Layer):
         read = shares.masked_fill(copies, 0)
         # A window's mean is over fewer queries then; one without any token that is left is read by nobody.
         read = read * shares.sum(dim=2, keepdim=True) / read.sum(dim=2, keepdim=True).clamp(min=1e-12)
-        return AttentionLayout(geometry.grid, self.cell, cells, read, copies)
+        return AttentionLayout(geometry.grid, self.cell, cells, read, copies, state.kept.merged_into)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         attn = self.attn
@@ -303,6 +322,11 @@ class VideoSwin(Backbone):
     def stage_starts(self) -> tuple[int, ...]:
         return tuple(self._stage_start)
 
+    @property
+    def reduction_places(self) -> tuple[Place, ...]:
+        """Where every stage but the first begins, after merging (STA's schedule for Video Swin)."""
+        return tuple(Place("stage", stage) for stage in range(1, len(self._stage_start)))
+
     def before_layer(self, index: int, state: TokenState) -> TokenState:
         """Merge patches where a stage begins; a grid with dropped tokens is filled before."""
         if index == 0 or index not in self._stage_start:
@@ -310,8 +334,8 @@ class VideoSwin(Backbone):
         stage, state = self._stage_start.index(index), state.densified()
         t, h, w = state.grid
         x = self.features[str(2 * stage - 1)](state.tokens.view(state.batch, t, h, w, -1))
-        keys = None if state.keys is None else _merged_keys(state.keys, state.grid)
-        return replace(state, tokens=x.flatten(1, 3), grid=(t, x.shape[2], x.shape[3]), keys=keys)
+        features = {name: _merged_features(values, state.grid) for name, values in state.features.items()}
+        return replace(state, tokens=x.flatten(1, 3), grid=(t, x.shape[2], x.shape[3]), features=features)
 
     def classify(self, state: TokenState) -> Tensor:
         return self.head(state.with_tokens(self.norm(state.tokens)).mean())
@@ -326,10 +350,10 @@ class VideoSwin(Backbone):
         nn.init.zeros_(self.head.bias)
 
 
-def _merged_keys(keys: Tensor, grid: Size3) -> Tensor:
-    """Average the keys (B, N, h, d) of the cells that are merged, two rows by two columns; odd sides count what is."""
-    b, _, h, d = keys.shape
+def _merged_features(features: Tensor, grid: Size3) -> Tensor:
+    """Average features (B, N, h, d) of the cells that are merged, two rows by two columns; odd sides count what is."""
+    b, _, h, d = features.shape
     t, rows, columns = grid
-    planes = keys.view(b * t, rows, columns, h * d).permute(0, 3, 1, 2)
+    planes = features.reshape(b * t, rows, columns, h * d).permute(0, 3, 1, 2)
     merged = F.avg_pool2d(planes, 2, ceil_mode=True, count_include_pad=False)
     return merged.permute(0, 2, 3, 1).reshape(b, -1, h, d)

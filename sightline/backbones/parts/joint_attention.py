@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from sightline.backbones.contract.backbone import Backbone
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
-from sightline.backbones.contract.observation import HeadOutputs
+from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import linear, preserve_variance_, smaller_linear
@@ -61,6 +61,7 @@ class SelfAttention(nn.Module):
         keys: bool = False,
         mask: Tensor | None = None,
         rows: Tensor | None = None,
+        features: Collection[Feature] = (),
     ) -> HeadOutputs:
         """Return H_h of every head, (B, G * n, h, d), and what else is asked for.
 
@@ -70,10 +71,12 @@ class SelfAttention(nn.Module):
             keys: Also return the keys.
             mask: True where a key may be attended to; broadcasts to (B * G, h, n, n).
             rows: Which of the N tokens stand in each group, (B, G, n); a token may stand in several places.
+            features: What to return of each token besides, in the order of ``x``, (B, ..., h, d).
         """
         b, g, n = x.shape[:3] if rows is None else rows.shape
         h, d = len(self.heads), self.head_width
         qkv = self.project_in(x)
+        parts = dict(zip(("queries", "keys", "values"), qkv.unflatten(-1, (3, h, d)).unbind(-3), strict=True))
         if rows is not None:
             qkv = take_rows(qkv, rows.flatten(1))
         # Views only: the fused kernels take strided queries, and their result already lies as (B * G, n, h, d).
@@ -88,6 +91,7 @@ class SelfAttention(nn.Module):
             out.transpose(1, 2).reshape(b, g * n, h, d),
             attention=found,
             keys=k.unflatten(0, (b, g)) if keys else None,
+            features={name: parts[name] for name in features},
         )
 
     def attend_first(self, x: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -144,13 +148,21 @@ class JointLayer(Layer):
     def sites(self) -> tuple[Site, ...]:
         return (Site(JOINT, self.attn.heads),)
 
-    def attend(self, state: TokenState, site: str, weights: bool = False, keys: bool = False) -> HeadOutputs:
-        mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
-        return self.attn.attend(self.norm1(state.tokens).unsqueeze(1), weights, keys, mask)
+    def attend(
+        self,
+        state: TokenState,
+        site: str,
+        weights: bool = False,
+        keys: bool = False,
+        features: Collection[Feature] = (),
+    ) -> HeadOutputs:
+        x = self.norm1(state.tokens).unsqueeze(1)
+        outputs = self.attn.attend(x, weights, keys, _key_bias(state), features=features)
+        return replace(outputs, features={name: part.squeeze(1) for name, part in outputs.features.items()})
 
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
-        mask = None if state.key_mask is None else state.key_mask[:, None, None, :]
-        return HeadOutputs(self.attn.attend_first(self.norm1(state.tokens).unsqueeze(1), mask), class_only=True)
+        x = self.norm1(state.tokens).unsqueeze(1)
+        return HeadOutputs(self.attn.attend_first(x, _key_bias(state)), class_only=True)
 
     def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
         state = state.only_class_tokens() if attended.class_only else state
@@ -168,10 +180,21 @@ class JointLayer(Layer):
         cells = cells[:1] if state.is_dense else cells
         read = cells == CLASS_TOKEN if state.class_tokens else cells != NO_TOKEN
         weights = read.float() / read.sum(dim=1, keepdim=True)
-        return AttentionLayout(self.grid, self.patch, cells.unsqueeze(1), weights.unsqueeze(1))
+        merged = None if state.kept is None else state.kept.merged_into
+        return AttentionLayout(self.grid, self.patch, cells.unsqueeze(1), weights.unsqueeze(1), merged_into=merged)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
         self.attn.remove_heads(positions)
+
+
+def _key_bias(state: TokenState) -> Tensor | None:
+    """What says which keys exist, bool (B, 1, 1, N), or how many patches each is made of, as an addend of logits."""
+    kept, mask = state.kept, state.key_mask
+    if kept is None or kept.sizes is None or not kept.how.proportional:
+        return None if mask is None else mask[:, None, None, :]
+    # The logarithm of 0 leaves out what does not exist.
+    sizes = F.pad(kept.sizes, (state.class_tokens, 0), value=1)
+    return sizes.to(state.tokens.dtype).log()[:, None, None, :]
 
 
 class BlockStack(Backbone):

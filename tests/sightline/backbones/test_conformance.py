@@ -207,7 +207,7 @@ def test_an_observer_keeps_the_layers_that_it_names_and_leaves_the_others_fused(
     for index, layer in backbone.layer_modules().items():
         attend = layer.attend
 
-        def noted(state, site, weights=False, keys=False, attend=attend, index=index):
+        def noted(state, site, weights=False, keys=False, features=(), attend=attend, index=index):
             asked[index] = asked.get(index, False) or weights or keys
             return attend(state, site, weights, keys)
 

@@ -114,7 +114,7 @@ def test_keys_go_with_their_tokens():
     import dataclasses
 
     state = dense()
-    state = dataclasses.replace(state, keys=state.tokens[:, :, None, :2] * 2)
+    state = dataclasses.replace(state, features={"keys": state.tokens[:, :, None, :2] * 2})
     reduced = state.select(torch.tensor([[7, 3], [0, 59]]))
     assert torch.equal(reduced.keys, reduced.tokens[:, :, None, :2] * 2)
     assert torch.equal(reduced.densified().keys, reduced.densified().tokens[:, :, None, :2] * 2)
@@ -184,7 +184,7 @@ def test_what_does_not_belong_together_is_not_stacked():
     with pytest.raises(ValueError, match="widths 4, 6"):
         TokenState.stack([state, dense(width=6)])
     with pytest.raises(ValueError, match="only some carry keys"):
-        TokenState.stack([state, dataclasses.replace(state, keys=torch.zeros(2, 61, 1, 2))])
-    one, two = (dataclasses.replace(state, keys=torch.zeros(2, 61, heads, 2)) for heads in (1, 3))
+        TokenState.stack([state, dataclasses.replace(state, features={"keys": torch.zeros(2, 61, 1, 2)})])
+    one, two = (dataclasses.replace(state, features={"keys": torch.zeros(2, 61, heads, 2)}) for heads in (1, 3))
     with pytest.raises(ValueError, match="keys have other shapes"):
         TokenState.stack([one, two])

@@ -59,7 +59,7 @@ def literal_logits(backbone, clips: torch.Tensor, unit, monkeypatch) -> torch.Te
     position, count = site.heads.index(unit.head), len(site.heads)
     inside, attend = [], layer.attend
 
-    def marked(state, name, weights=False, keys=False):
+    def marked(state, name, weights=False, keys=False, features=()):
         inside.append(name)
         try:
             return attend(state, name, weights, keys)

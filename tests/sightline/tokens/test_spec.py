@@ -32,7 +32,7 @@ def test_two_reductions_never_share_a_label():
 
 def test_it_survives_json_and_later_defaults():
     found = TokenReduction.of("random", {"kept": 0.7, "layer": 2})
-    assert found.plain() == {"name": "random", "options": {"kept": 0.7, "layer": 2, "seed": 0}}
+    assert found.plain() == {"name": "random", "options": {"attention": "sparse", "kept": 0.7, "layer": 2, "seed": 0}}
     assert TokenReduction.from_plain(json.loads(json.dumps(found.plain()))) == found
 
 
@@ -40,7 +40,7 @@ def test_it_survives_json_and_later_defaults():
     ("values", "message"),
     [
         ({"name": "magic"}, "Unknown token reduction 'magic'; known are random"),
-        ({"name": "random", "options": {"r": 3}}, "no option 'r'; its options are kept, layer, seed"),
+        ({"name": "random", "options": {"r": 3}}, "no option 'r'; its options are attention, kept, layer, seed"),
         ({"name": "random", "options": {"seed": 0.5}}, r"random\.seed must be of type int, got 0\.5"),
         ({"name": "random", "options": {"kept": True}}, "must be of type float"),
         ({"name": "random", "options": {"kept": 7.0}}, "above 0 and at most 1"),

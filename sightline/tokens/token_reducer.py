@@ -1,0 +1,22 @@
+"""What every registered token reduction can do besides choosing tokens."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sightline.backbones import Backbone, Reducer
+
+
+@dataclass(frozen=True)
+class TokenReducer(Reducer):
+    """A reducer that says which others of its kind drop less or more."""
+
+    @abstractmethod
+    def amounts(self, backbone: Backbone) -> Sequence[TokenReducer]:
+        """Return this reducer with every amount that it can drop on a backbone, from the least to the most.
+
+        Raises:
+            ValueError: If it cannot work with this backbone.
+        """
