@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.backbones.contract.reducer import Reducer
 from sightline.tokens.registry import REDUCERS
+from sightline.tokens.token_reducer import TokenReducer
 
 Value = bool | int | float | str
 
@@ -71,7 +71,7 @@ class TokenReduction:
         plain = re.sub(r"[^\w.]+", "_", text)
         return plain if plain == text else f"{plain}_{zlib.crc32(repr(self.options).encode()):08x}"
 
-    def build(self) -> Reducer:
+    def build(self) -> TokenReducer:
         """Build the reducer."""
         kind: Any = REDUCERS[self.name]  # each takes options of its own
         return kind(**dict(self.options))

@@ -46,7 +46,7 @@ class HeadOutputs:
     class_only: bool = False
     attention: Tensor | None = None
     keys: Tensor | None = None
-    features: Mapping[Feature, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
     def gated(self, gate: Tensor) -> HeadOutputs:
         """Multiply each head by its gate, (h,) or one row per clip (B, h)."""

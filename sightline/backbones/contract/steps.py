@@ -166,7 +166,7 @@ def _attention(
     after = layer.project(state, site, outputs)
     if for_reducer or (after.features and outputs.heads.shape[2]):
         # Those of an earlier layer are not this one's.
-        after = replace(after, features={**outputs.features})
+        after = replace(after, features=outputs.features)
     return Step("attention", layer.index, state, after, layer, site, outputs)
 
 
