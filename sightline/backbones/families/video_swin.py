@@ -203,7 +203,7 @@ class SwinLayer(Layer):
 
     def _features(
         self, qkv: Tensor, wanted: Collection[Feature], in_order: Callable[[Tensor], Tensor]
-    ) -> dict[Feature, Tensor]:
+    ) -> dict[str, Tensor]:
         """Take out of queries, keys and values, (B, L, 3 * h * d), what is wanted by token, (B, N, h, d)."""
         h, d = len(self.attn.heads), self.attn.head_width
         starts: dict[Feature, int] = {"queries": 0, "keys": h * d, "values": 2 * h * d}
