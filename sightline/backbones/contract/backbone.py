@@ -42,6 +42,7 @@ class Backbone(nn.Module, ABC):
         dropped_tokens: What layers do where tokens were dropped. ``left_out``: attend among those that are left.
             ``filled``: fill the cells of dropped tokens with the nearest that are left, attend, and discard what comes
             out at these cells. ``refused``: the family cannot run without all of its tokens.
+        refilled: Whether dropped tokens are filled in for good between any two of `reduction_places`.
         shown_features: What layers can show a reducer of their tokens.
         square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
             the attention of several layers can be multiplied.
@@ -54,6 +55,7 @@ class Backbone(nn.Module, ABC):
     config: Any
     reads_class_tokens: bool = False
     dropped_tokens: Literal["left_out", "filled", "refused"] = "refused"
+    refilled: bool = False
     shown_features: frozenset[Feature] = frozenset(FEATURES)
     square_attention: bool = False
     no_weight_decay: frozenset[str] = frozenset()
@@ -123,6 +125,18 @@ class Backbone(nn.Module, ABC):
         Source: Ding et al., "Prune Spatio-temporal Tokens by Semantic-aware Temporal Accumulation", 2023 (section 4.1).
         """
         return tuple(Place("layer", index) for index in sorted({0, self.depth // 3, 2 * self.depth // 3}))
+
+    @property
+    def reduction_grids(self) -> tuple[tuple[int, int, int], ...]:
+        """Grid (T, H, W) of the tokens at each of `reduction_places`, as far as the family can drop tokens.
+
+        Raises:
+            ValueError: If the family does not say.
+        """
+        raise ValueError(
+            f"{self.family} does not say on which grids its tokens lie, so how many of them to drop cannot be worked "
+            "out. Define reduction_grids in the family's file."
+        )
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:

@@ -101,10 +101,13 @@ class Reducer(ABC):
         attention: ``sparse`` or ``filled``, see `Attending.sparse`: the same result, at another cost. Programs of fixed
             shapes are always ``filled``.
         equal_counts: Whether every clip keeps equally many tokens, whatever is to be seen in it.
+        shapes_alone: Whether it can also be asked of tensors without data (on PyTorch's meta device), so that costs can
+            be told from shapes.
     """
 
     attention: str = field(default="sparse", kw_only=True)
     equal_counts: ClassVar[bool] = True
+    shapes_alone: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.attention not in ("sparse", "filled"):
@@ -114,6 +117,14 @@ class Reducer(ABC):
     def attending(self) -> Attending:
         """How layers attend to what it leaves."""
         return Attending(sparse=self.attention == "sparse")
+
+    def fitted(self, backbone: Backbone) -> Reducer:
+        """Return what a run of this backbone asks in its place: itself, or one with numbers worked out for it.
+
+        Raises:
+            ValueError: If it cannot work with this backbone.
+        """
+        return self
 
     @abstractmethod
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
@@ -149,7 +160,7 @@ class ReductionPoints:
             )
         self._backbone = backbone
         self._skip = set(skip)
-        self._reducer = reducer
+        self._reducer = reducer = reducer.fitted(backbone)
         self._places = dict(reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}

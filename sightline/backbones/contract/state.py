@@ -114,7 +114,7 @@ class TokenState:
         """
         there = self.cell_numbers()
         now = self.kept or KeptCells(there, None, self.grid)
-        if not torch.compiler.is_compiling():
+        if _has_values(cells):
             check_selection(now, cells, exists)
             if exists is not None:
                 # Where no clip has a token nothing need stand; one clip alone never carries a mask.
@@ -144,7 +144,7 @@ class TokenState:
         """
         there, k = self.cell_numbers(), cells.shape[1]
         now = self.kept or KeptCells(there, None, self.grid)
-        if not torch.compiler.is_compiling():
+        if _has_values(cells):
             check_selection(now, cells, None)
             check_merging(now, cells, into)
         sizes = torch.ones_like(there) if now.sizes is None else now.sizes
@@ -242,8 +242,13 @@ class TokenState:
         )
 
 
+def _has_values(cells: Tensor) -> bool:
+    """Whether what is in a tensor can be looked at: not where a program is traced or only shapes are computed."""
+    return not torch.compiler.is_compiling() and not cells.is_meta
+
+
 def _same(cells: Tensor, there: Tensor) -> bool:
-    return not torch.compiler.is_compiling() and torch.equal(cells, there)
+    return _has_values(cells) and torch.equal(cells, there)
 
 
 def _joined_features(states: Sequence[TokenState], most: int) -> dict[str, Tensor]:

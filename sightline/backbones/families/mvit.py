@@ -46,7 +46,7 @@ from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.families.mvit_attention import MultiscaleAttention, layer_norm
 from sightline.backbones.families.mvit_config import LayerShape, MViTConfig
 from sightline.backbones.parts.linear import linear, preserve_variance_
-from sightline.backbones.parts.relative_positions import resized
+from sightline.backbones.parts.relative_positions import Size3, resized
 from sightline.types import InputSpec, ModelRecord, Site
 
 SITE = "attention"
@@ -217,6 +217,7 @@ class MViT(Backbone):
 
     family = "mvit"
     dropped_tokens = "filled"
+    refilled = True
     shown_features = frozenset({"keys", "values"})  # queries are pooled to another grid than keys
     reads_class_tokens = True
     # As in PySlowFast with MVIT.ZERO_DECAY_POS_CLS.
@@ -256,6 +257,11 @@ class MViT(Backbone):
     def reduction_places(self) -> tuple[Place, ...]:
         """After the first layer of every stage but the first, which pools the grid."""
         return tuple(Place("layer", start) for start in self.stage_starts[1:])
+
+    @property
+    def reduction_grids(self) -> tuple[Size3, ...]:
+        shapes = self.config.layer_shapes()
+        return tuple(shapes[place.index].grid_after for place in self.reduction_places)
 
     def delete_layer(self, index: int) -> None:
         del self.blocks[str(index)], self._layers[index]

@@ -277,7 +277,7 @@ class TimeSformer(BlockStack):
     def __init__(self, config: TimeSformerConfig, record: ModelRecord | None = None) -> None:
         blocks: list[JointLayer] = []
         side, patch = config.size // config.patch, (1, config.patch, config.patch)
-        grid = (config.frames, side, side)
+        grid: Size3 = (config.frames, side, side)
         for index in range(config.depth):
             rate = drop_path_rate(config.drop_path, index, config.depth)
             if config.attention == "divided":
@@ -287,6 +287,7 @@ class TimeSformer(BlockStack):
                 blocks.append(JointLayer(index, attn, config.mlp_ratio, rate, grid, patch))
         super().__init__(config, InputSpec(config.frames, config.size, config.size), blocks, record)
         self.dropped_tokens = "filled" if config.attention == "divided" else "left_out"
+        self.grid = grid
         self.side = side
         self.patch_embed = PatchEmbed(config.size, config.patch, 3, config.width)
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, config.width))

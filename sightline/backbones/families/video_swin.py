@@ -274,6 +274,7 @@ class VideoSwin(Backbone):
 
     family = "video_swin"
     dropped_tokens = "filled"
+    refilled = True
     no_weight_decay = frozenset({"relative_position_bias_table"})  # as in the official configurations
     config: VideoSwinConfig
 
@@ -326,6 +327,13 @@ class VideoSwin(Backbone):
     def reduction_places(self) -> tuple[Place, ...]:
         """Where every stage but the first begins, after merging (STA's schedule for Video Swin)."""
         return tuple(Place("stage", stage) for stage in range(1, len(self._stage_start)))
+
+    @property
+    def reduction_grids(self) -> tuple[Size3, ...]:
+        frames, size, patch = self.config.frames, self.config.size, self.config.patch
+        t, h, w = -(-frames // patch[0]), -(-size // patch[1]), -(-size // patch[2])
+        # Merging rounds odd sides up.
+        return tuple((t, -(-h // 2**stage), -(-w // 2**stage)) for stage in range(1, len(self._stage_start)))
 
     def before_layer(self, index: int, state: TokenState) -> TokenState:
         """Merge patches where a stage begins; a grid with dropped tokens is filled before."""

@@ -124,6 +124,7 @@ class ViT(BlockStack):
             for index in range(config.depth)
         ]
         super().__init__(config, InputSpec(config.frames, config.size, config.size), blocks, record)
+        self.grid = (t, h, w)
         self.patch_embed = TubeEmbed(config.patch, config.width)
         self.register_buffer("pos_embed", sinusoid_table(t * h * w, config.width), persistent=False)
         self.fc_norm = layer_norm(config.width)

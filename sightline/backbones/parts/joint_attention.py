@@ -198,10 +198,15 @@ def _key_bias(state: TokenState) -> Tensor | None:
 
 
 class BlockStack(Backbone):
-    """A backbone of layers of one width in one stage, named ``blocks.N``, and a linear classifier ``head``."""
+    """A backbone of layers of one width in one stage, named ``blocks.N``, and a linear classifier ``head``.
+
+    Attributes:
+        grid: Grid (T, H, W) of its tokens.
+    """
 
     dropped_tokens: Literal["left_out", "filled", "refused"] = "left_out"
     square_attention = True
+    grid: Size3
 
     def __init__(self, config: Any, spec: InputSpec, blocks: Sequence[Layer], record: ModelRecord | None) -> None:
         super().__init__(config, spec, len(blocks), record)
@@ -212,6 +217,10 @@ class BlockStack(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         self.reset_classifier(config.num_classes)
+
+    @property
+    def reduction_grids(self) -> tuple[Size3, ...]:
+        return (self.grid,) * len(self.reduction_places)
 
     def layer_modules(self) -> dict[int, Layer]:
         return {layer.index: layer for layer in self.blocks.values() if isinstance(layer, Layer)}
