@@ -40,7 +40,7 @@ from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.reducer import Place
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.families.video_swin_attention import WindowAttention
-from sightline.backbones.parts.grouped_attention import may_run_sparse
+from sightline.backbones.parts.grouped_attention import kept_sparse
 from sightline.backbones.parts.linear import linear, preserve_variance_
 from sightline.backbones.parts.windows import (
     Size3,
@@ -140,7 +140,7 @@ class SwinLayer(Layer):
         x = F.pad(self.norm1(state.tokens), (0, 0, 0, 1 if geometry.padded != geometry.grid else 0))
         qkv = attn.qkv(x)
         found = attn.features(qkv, features, lambda part: part[:, : state.patches])
-        if may_run_sparse(kept, state.tokens) and not (weights or keys):
+        if kept_sparse(state) is not None and not (weights or keys):
             return HeadOutputs(attn.attend_kept(qkv, kept, geometry), features=found)
         outputs = attn.attend(take_rows(qkv, filled_windows(kept, geometry)), geometry, weights, keys)
         return replace(outputs, heads=take_rows(outputs.heads, own_places(kept, geometry)), features=found)

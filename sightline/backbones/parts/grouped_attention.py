@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.backbones.contract.kept_cells import KeptCells
+from sightline.backbones.contract.state import TokenState
 from sightline.backbones.parts.attention import attention
 
 # What a call costs beside its work, in multiply-adds: some ten microseconds on one core of a CPU. An accelerator
@@ -79,14 +80,17 @@ class GroupPlan:
     outputs: Tensor
 
 
-def may_run_sparse(kept: KeptCells | None, tokens: Tensor) -> bool:
-    """Whether attention may run on the tokens that are left alone: asked for, and shapes need not be known before.
+def kept_sparse(state: TokenState) -> KeptCells | None:
+    """Return which cells are left where attention may run on their tokens alone; None where groups must be filled.
 
-    In a graph that is compiled, exported or traced, and on the meta device, nothing is known of a clip.
+    In a graph that is compiled, exported or traced, and on the meta device, nothing is known of a clip: shapes may not
+    depend on it there.
     """
-    if kept is None or not kept.how.sparse or tokens.is_meta:
-        return False
-    return not (torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing())
+    kept = state.kept
+    if kept is None or not kept.how.sparse or state.tokens.is_meta:
+        return None
+    fixed = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return None if fixed else kept
 
 
 def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], width: int) -> GroupPlan:
