@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from sightline.backbones.contract.layout import NO_TOKEN
+
+Plan = TypeVar("Plan")
 
 # Distances between the cells of a frame are compared in blocks of frames with about this many numbers.
 _NUMBERS_AT_ONCE = 2**23
@@ -65,7 +68,7 @@ class KeptCells:
         self.how = how
         self.cells = cells if exists is None else cells.masked_fill(~exists, NO_TOKEN)
         self.grid = grid
-        self._plans: dict[object, Tensor] = {}
+        self._plans: dict[object, Any] = {}
         self._repeats: tuple[KeptCells, int] | None = None
 
     @property
@@ -107,14 +110,21 @@ class KeptCells:
         """
         return None if self.owner is None else self.plan("merged_into", self._merged_into)
 
-    def plan(self, key: object, build: Callable[[], Tensor]) -> Tensor:
-        """Return what ``build`` gives, computed once for each key: indices that follow from the kept cells."""
+    def plan(self, key: object, build: Callable[[], Plan]) -> Plan:
+        """Return what ``build`` gives, computed once for each key: what follows from the kept cells alone."""
         if key not in self._plans:
             self._plans[key] = build()
-        return self._plans[key]
+        found: Plan = self._plans[key]
+        return found
 
     def repeated(self, times: int) -> KeptCells:
-        """Return the same cells ``times`` times along the batch; the nearest tokens are not searched again."""
+        """Return the same cells ``times`` times along the batch; the nearest tokens are not searched again.
+
+        The same object each time, so that stacks of as many variants share what is derived from it.
+        """
+        return self.plan(("repeated", times), lambda: self._repeated(times))
+
+    def _repeated(self, times: int) -> KeptCells:
         exists = None if self.exists is None else self.exists.repeat(times, 1)
         owner = None if self.owner is None else self.owner.repeat(times, 1)
         found = KeptCells(self.cells.repeat(times, 1), exists, self.grid, owner, self.how)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from sightline.backbones.contract.layout import CLASS_TOKEN, AttentionLayout
 from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
+from sightline.backbones.parts.grouped_attention import kept_sparse
 from sightline.backbones.parts.joint_attention import (
     BlockStack,
     JointLayer,
@@ -92,7 +93,9 @@ class DividedLayer(JointLayer):
 
     Where tokens were dropped, their cells are filled with the nearest tokens that are left, so that places and frames
     are whole; what comes out at the filled cells is discarded. Then L is K in ``temporal``, and in ``spatial`` T + K,
-    the class token's copies first.
+    the class token's copies first. Unless weights or keys are asked for, spatial attention computes only what is not
+    discarded, see `sightline.backbones.parts.sparse_frames`; of temporal attention, whose groups are as small as the
+    clip is short, nothing worth it could be left out.
     """
 
     def __init__(
@@ -119,6 +122,8 @@ class DividedLayer(JointLayer):
         attn = self.temporal_attn if site == TEMPORAL else self.attn
         if not state.is_dense:
             norm = self.temporal_norm1 if site == TEMPORAL else self.norm1
+            if site == SPATIAL and (kept := kept_sparse(state)) is not None and not (weights or keys):
+                return attn.attend_frames(norm(state.tokens), kept, features)
             rows = _filled_groups(state, site)
             outputs = attn.attend(norm(state.tokens), weights, keys, rows=rows, features=features)
             return replace(outputs, heads=take_rows(outputs.heads, _own_places(state, site)))
@@ -135,6 +140,8 @@ class DividedLayer(JointLayer):
     def attend_class(self, state: TokenState, site: str) -> HeadOutputs:
         if state.is_dense:
             return HeadOutputs(self.attn.attend_first(self._frames(state)), class_only=True)
+        if (kept := kept_sparse(state)) is not None:
+            return HeadOutputs(self.attn.attend_class_in_frames(self.norm1(state.tokens), kept), class_only=True)
         rows = _filled_groups(state, site)
         return HeadOutputs(self.attn.attend_first(self.norm1(state.tokens), rows=rows), class_only=True)
 

@@ -11,8 +11,9 @@ Deviations:
 
 Where tokens were dropped, LayerNorm, linear layers and MLP run on those that are left. For attention every dropped cell
 is filled with the query, key and value of the nearest token that is left, so that windows are whole; what comes out at
-the filled cells is discarded. The grid is filled before patches are merged. The classifier's mean is over the tokens
-that are left.
+the filled cells is discarded. Unless weights or keys are asked for, only what is not discarded is computed, see
+`sightline.backbones.parts.sparse_windows`. The grid is filled before patches are merged. The classifier's mean is over
+the tokens that are left.
 
 Where a window is larger than the grid in height or width, torchvision takes a wrong corner of its position index; this
 is kept for parity. Sizes that divide into whole windows avoid it.
@@ -22,8 +23,7 @@ Shapes: B clips, N cells of the grid, D width, W windows, n cells per window, h 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -39,17 +39,15 @@ from sightline.backbones.contract.layout import NO_TOKEN, AttentionLayout
 from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.reducer import Place
 from sightline.backbones.contract.state import TokenState, take_rows
-from sightline.backbones.parts.attention import attention, attention_with_weights
-from sightline.backbones.parts.linear import linear, preserve_variance_, smaller_linear
-from sightline.backbones.parts.weight_cache import WeightCache
+from sightline.backbones.families.video_swin_attention import WindowAttention
+from sightline.backbones.parts.grouped_attention import kept_sparse
+from sightline.backbones.parts.linear import linear, preserve_variance_
 from sightline.backbones.parts.windows import (
     Size3,
     WindowGeometry,
     filled_windows,
     own_places,
     query_shares,
-    relative_position_index,
-    shift_mask,
     window_geometry,
 )
 from sightline.types import InputSpec, ModelRecord, Site
@@ -98,47 +96,6 @@ class VideoSwinConfig:
             )
 
 
-class WindowAttention(nn.Module):
-    """Parameters of window attention under torchvision's names, and the bias built from them."""
-
-    relative_position_index: Tensor
-
-    def __init__(self, width: int, heads: int, window: Size3) -> None:
-        super().__init__()
-        self.window = window
-        self.heads = tuple(range(heads))
-        self.head_width = width // heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        index = relative_position_index(window)
-        table = torch.empty(math.prod(2 * w - 1 for w in window), heads)
-        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
-        self.register_buffer("relative_position_index", index.clone())
-        self._kept_bias: WeightCache[Tensor] = WeightCache()
-
-    def bias(self, geometry: WindowGeometry) -> Tensor:
-        """What is added to the logits: (1, h, n, n), or (1, W * h, n, n) where windows are shifted.
-
-        Without gradients it is kept until the table changes. `train` drops it too, because not every optimiser's
-        kernel counts a tensor's versions.
-        """
-        table = self.relative_position_bias_table
-        return self._kept_bias.of([table], lambda: self._build_bias(geometry), geometry)
-
-    def _build_bias(self, geometry: WindowGeometry) -> Tensor:
-        n = geometry.volume
-        index = self.relative_position_index[:n, :n].reshape(-1)
-        bias = self.relative_position_bias_table[index].view(n, n, -1).permute(2, 0, 1).contiguous()
-        if not geometry.shifted:
-            return bias.unsqueeze(0)
-        mask = shift_mask(geometry, bias.device).to(bias.dtype)
-        return (mask.unsqueeze(1) + bias.unsqueeze(0)).view(1, -1, n, n)
-
-    def train(self, mode: bool = True) -> WindowAttention:
-        self._kept_bias.clear()
-        return super().train(mode)
-
-
 class SwinLayer(Layer):
     """Window attention and MLP, each after a LayerNorm and inside a residual connection."""
 
@@ -174,40 +131,19 @@ class SwinLayer(Layer):
         keys: bool = False,
         features: Collection[Feature] = (),
     ) -> HeadOutputs:
-        geometry = self.geometry(state)
-        b, w, n, h = state.batch, geometry.count, geometry.volume, len(self.attn.heads)
-        d = self.attn.head_width  # named everywhere: where no head is left, no size can be inferred
-        if state.kept is None:
-            qkv = self.attn.qkv(geometry.partition(self.norm1(state.tokens)))
-            found_features = self._features(qkv, features, geometry.reverse)
-        else:
-            # Padding is a token of zeros, as in whole grids, where it attends and is attended to.
-            x = F.pad(self.norm1(state.tokens), (0, 0, 0, 1 if geometry.padded != geometry.grid else 0))
-            qkv = self.attn.qkv(x)
-            found_features = self._features(qkv, features, lambda part: part[:, : state.patches])
-            qkv = take_rows(qkv, filled_windows(state.kept, geometry))
-        qkv = qkv.view(b, w, n, 3, h, d).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
-        # Four dimensions, because only these are fused: windows count as heads where each has its own mask.
-        fold = (b, w * h) if geometry.shifted else (b * w, h)
-        q, k, v = (part.reshape(*fold, n, part.shape[-1]) for part in qkv)
-        bias, found = self.attn.bias(geometry), None
-        if weights:
-            out, found = attention_with_weights(q, k, v, bias)
-            found = found.view(b, w, h, n, n)
-        else:
-            out = attention(q, k, v, bias)
-        heads = out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d)
-        if state.kept is not None:
-            heads = take_rows(heads, own_places(state.kept, geometry))
-        return HeadOutputs(heads, attention=found, keys=qkv[1] if keys else None, features=found_features)
-
-    def _features(
-        self, qkv: Tensor, wanted: Collection[Feature], in_order: Callable[[Tensor], Tensor]
-    ) -> dict[str, Tensor]:
-        """Take out of queries, keys and values, (B, L, 3 * h * d), what is wanted by token, (B, N, h, d)."""
-        h, d = len(self.attn.heads), self.attn.head_width
-        starts: dict[Feature, int] = {"queries": 0, "keys": h * d, "values": 2 * h * d}
-        return {name: in_order(qkv[:, :, starts[name] :][:, :, : h * d]).unflatten(2, (h, d)) for name in wanted}
+        geometry, kept, attn = self.geometry(state), state.kept, self.attn
+        if kept is None:
+            qkv = attn.qkv(geometry.partition(self.norm1(state.tokens)))
+            found = attn.features(qkv, features, geometry.reverse)
+            return replace(attn.attend(qkv, geometry, weights, keys), features=found)
+        # Padding is a token of zeros, as in whole grids, where it attends and is attended to.
+        x = F.pad(self.norm1(state.tokens), (0, 0, 0, 1 if geometry.padded != geometry.grid else 0))
+        qkv = attn.qkv(x)
+        found = attn.features(qkv, features, lambda part: part[:, : state.patches])
+        if kept_sparse(state) is not None and not (weights or keys):
+            return HeadOutputs(attn.attend_kept(qkv, kept, geometry), features=found)
+        outputs = attn.attend(take_rows(qkv, filled_windows(kept, geometry)), geometry, weights, keys)
+        return replace(outputs, heads=take_rows(outputs.heads, own_places(kept, geometry)), features=found)
 
     def project(self, state: TokenState, site: str, attended: HeadOutputs) -> TokenState:
         update = self._in_token_order(self.attn.proj(attended.merged()), state)
@@ -241,15 +177,7 @@ class SwinLayer(Layer):
         return AttentionLayout(geometry.grid, self.cell, cells, read, copies, state.kept.merged_into)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:
-        attn = self.attn
-        width = attn.head_width
-        kept = [i for i in range(len(attn.heads)) if i not in set(positions)]
-        columns = torch.cat([torch.arange(i * width, (i + 1) * width) for i in kept] or [torch.arange(0)])
-        rows = torch.cat([columns + part * len(attn.heads) * width for part in range(3)])
-        attn.qkv = smaller_linear(attn.qkv, rows=rows)
-        attn.proj = smaller_linear(attn.proj, columns=columns)
-        attn.relative_position_bias_table = nn.Parameter(attn.relative_position_bias_table.detach()[:, kept].clone())
-        attn.heads = tuple(attn.heads[i] for i in kept)
+        self.attn.remove_heads(positions)
 
 
 class PatchEmbed(nn.Module):

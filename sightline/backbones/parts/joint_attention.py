@@ -27,12 +27,14 @@ from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from sightline.backbones.contract.backbone import Backbone
+from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.layer import Layer
 from sightline.backbones.contract.layout import CLASS_TOKEN, NO_TOKEN, AttentionLayout
 from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.contract.state import TokenState, take_rows
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import linear, preserve_variance_, smaller_linear
+from sightline.backbones.parts.sparse_frames import attend_in_frames, frame_plan
 from sightline.backbones.parts.windows import Size3
 from sightline.types import InputSpec, ModelRecord, Site
 
@@ -105,6 +107,28 @@ class SelfAttention(nn.Module):
         q = linear(first, weight[: h * d], bias[: h * d]).view(b * g, 1, h, d).transpose(1, 2)
         k, v = kv.view(b * g, n, 2, h, d).permute(2, 0, 3, 1, 4)
         return attention(q, k, v, mask).reshape(b, g, h, d)
+
+    def attend_frames(self, x: Tensor, kept: KeptCells, features: Collection[Feature] = ()) -> HeadOutputs:
+        """Attend within the frames of a grid with dropped tokens, as if it were filled; H_h is (B, T + K, h, d).
+
+        Args:
+            x: Normalised tokens, (B, 1 + K, D), a class token first, which has a copy in every frame. The results at
+                its copies come first.
+            kept: Which cells are left.
+            features: What to return of each token besides, (B, 1 + K, h, d).
+        """
+        h, d = len(self.heads), self.head_width
+        qkv, plan = self.project_in(x), frame_plan(kept, self.proj.out_features)
+        heads = attend_in_frames(qkv[..., : h * d], qkv[..., h * d :], (h, d), plan, kept.exists is not None)
+        parts = dict(zip(("queries", "keys", "values"), qkv.unflatten(-1, (3, h, d)).unbind(-3), strict=True))
+        return HeadOutputs(heads, features={name: parts[name] for name in features})
+
+    def attend_class_in_frames(self, x: Tensor, kept: KeptCells) -> Tensor:
+        """Return H_h at the class token's copies alone, (B, T, h, d); arguments as in `attend_frames`."""
+        h, d = len(self.heads), self.head_width
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q, kv = linear(x[:, :1], weight[: h * d], bias[: h * d]), linear(x, weight[h * d :], bias[h * d :])
+        return attend_in_frames(q, kv, (h, d), frame_plan(kept, self.proj.out_features, class_only=True), False)
 
     def output_weight(self, position: int) -> Tensor:
         """Return the part (D, d) of the output projection's weight that reads one head."""

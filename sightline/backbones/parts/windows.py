@@ -126,8 +126,7 @@ def own_places(kept: KeptCells, geometry: WindowGeometry) -> Tensor:
 def shift_mask(geometry: WindowGeometry, device: torch.device) -> Tensor:
     """Additive mask of shifted windows, (count, volume, volume): MASKED between cells that were not neighbours.
 
-    After the roll, each direction falls into three runs: untouched windows, the part of the last window that stayed,
-    and the part that came round. Cells may attend to each other where they lie in the same run in every direction.
+    Cells may attend to each other where they lie in the same run in every direction, see `runs_of_places`.
     """
     # While a program is exported, tensors have no data; a mask that was kept from then would spoil all later passes.
     return _build_shift_mask(geometry, device) if torch.compiler.is_exporting() else _kept_shift_mask(geometry, device)
@@ -160,6 +159,16 @@ _kept_shift_mask = lru_cache(maxsize=64)(_build_shift_mask)
 @lru_cache(maxsize=64)
 def _shift_mask_values(geometry: WindowGeometry) -> np.ndarray:
     """Compute the mask outside of PyTorch, so that an exported program holds it as a constant."""
+    runs = runs_of_places(geometry)
+    return np.where(runs[:, None, :] != runs[:, :, None], np.float32(MASKED), np.float32(0))
+
+
+def runs_of_places(geometry: WindowGeometry) -> np.ndarray:
+    """Return which runs every place of every window lies in, one number for all directions, int64 (count, volume).
+
+    After the roll, each direction falls into three runs: untouched windows, the part of the last window that stayed,
+    and the part that came round.
+    """
     run_of_cell = []
     for size, window, shift in zip(geometry.padded, geometry.window, geometry.shift, strict=True):
         run = np.zeros(size, dtype=np.int64)
@@ -171,8 +180,8 @@ def _shift_mask_values(geometry: WindowGeometry) -> np.ndarray:
     whole = [
         part for size, window in zip(geometry.padded, geometry.window, strict=True) for part in (size // window, window)
     ]
-    flat = (t * 9 + h * 3 + w).reshape(whole).transpose(0, 2, 4, 1, 3, 5).reshape(geometry.count, geometry.volume)
-    return np.where(flat[:, None, :] != flat[:, :, None], np.float32(MASKED), np.float32(0))
+    flat = (t * 9 + h * 3 + w).reshape(whole).transpose(0, 2, 4, 1, 3, 5)
+    return flat.reshape(geometry.count, geometry.volume)
 
 
 @lru_cache(maxsize=16)

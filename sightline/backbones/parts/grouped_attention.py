@@ -1,0 +1,200 @@
+"""Attention within groups of unequal sizes, in as few fused calls as it takes without computing much in vain.
+
+Groups that run as one call are padded to the largest of them. A group joins a call only where the padding that this
+brings costs less than a call of its own would. So large groups, whose work outweighs a call, run alone and unpadded,
+and small ones run together. The rule counts work and measures nothing: the same clips run alike everywhere.
+
+Shapes: Q queries and M keys of all groups after padding, R rows of tokens, L positions of the site, G groups of a call
+with q queries and k keys each, h heads, d width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.backbones.contract.kept_cells import KeptCells
+from sightline.backbones.contract.state import TokenState
+from sightline.backbones.parts.attention import attention
+
+# What a call costs beside its work, in multiply-adds: some ten microseconds on one core of a CPU. An accelerator
+# computes so much in the time that starting a call takes that all groups of a kind run as one.
+CALL = 2**21
+CALL_ELSEWHERE = 2**31
+# Pairs of a query and a key in one call; a bias has a number for each of them and every head.
+MOST_PAIRS = 2**22
+
+
+@dataclass(frozen=True)
+class Call:
+    """Groups that run as one.
+
+    Attributes:
+        kind: Which kind of group they are; a call has one kind.
+        groups: How many they are.
+        queries: Queries of each, padding among them.
+        keys: Keys of each, likewise.
+    """
+
+    kind: int
+    groups: int
+    queries: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which tokens are the queries, or the keys, of which groups.
+
+    Attributes:
+        rows: Row of the token, int64 (I,), group by group.
+        counts: How many each group has, in the same order, int64 (groups,).
+    """
+
+    rows: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Which tokens attend to which, and by which calls.
+
+    Attributes:
+        calls: The calls, in order.
+        queries: Row of every query, call by call and group by group, int64 (Q,). Padding repeats a group's last one.
+        keys: Row of every key, likewise, int64 (M,).
+        query_source: Where every query stood among the members that the plan was made of, int64 (Q,).
+        key_source: Where every key stood, int64 (M,); -1 for padding.
+        outputs: Where among the Q the result of each member stands, int64 (I,); -1 where it is computed by none.
+    """
+
+    calls: tuple[Call, ...]
+    queries: Tensor
+    keys: Tensor
+    query_source: Tensor
+    key_source: Tensor
+    outputs: Tensor
+
+
+def kept_sparse(state: TokenState) -> KeptCells | None:
+    """Return which cells are left where attention may run on their tokens alone; None where groups must be filled.
+
+    In a graph that is compiled, exported or traced, and on the meta device, nothing is known of a clip: shapes may not
+    depend on it there.
+    """
+    kept = state.kept
+    if kept is None or not kept.how.sparse or state.tokens.is_meta:
+        return None
+    fixed = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return None if fixed else kept
+
+
+def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], width: int) -> GroupPlan:
+    """Decide which groups run as one call.
+
+    Args:
+        queries: Of every group; those that have none are left out.
+        keys: Of every group, at least one where there are queries.
+        kinds: Kind of every group, see `Call`.
+        width: Width of all heads together.
+    """
+    device = queries.rows.device
+    # In one transfer, as reading a tensor's numbers waits for an accelerator.
+    q_counts, k_counts = torch.stack((queries.counts, keys.counts)).tolist()
+    order = [group for group, count in enumerate(q_counts) if count]
+    order.sort(key=lambda group: (kinds[group], -k_counts[group], -q_counts[group]))
+    sizes = [(kinds[group], q_counts[group], k_counts[group]) for group in order]
+    calls = cut(sizes, 2 * width, CALL if device.type == "cpu" else CALL_ELSEWHERE)
+    groups = torch.tensor(order, dtype=torch.int64, device=device)
+    query_source, query_there = _padded(queries.counts, groups, [(call.groups, call.queries) for call in calls])
+    key_source, key_there = _padded(keys.counts, groups, [(call.groups, call.keys) for call in calls])
+    outputs = torch.full_like(queries.rows, -1)
+    outputs[query_source[query_there]] = torch.nonzero(query_there).squeeze(1)
+    return GroupPlan(
+        tuple(calls),
+        queries.rows[query_source],
+        keys.rows[key_source],
+        query_source,
+        key_source.masked_fill(~key_there, -1),
+        outputs,
+    )
+
+
+def cut(sizes: Sequence[tuple[int, int, int]], per_pair: int, call: int) -> list[Call]:
+    """Cut groups, which stand in order of size, into calls.
+
+    Args:
+        sizes: Kind, number of queries and number of keys of each.
+        per_pair: Multiply-adds for a query and a key.
+        call: What a call costs beside these, in multiply-adds.
+    """
+    calls: list[Call] = []
+    for kind, q, k in sizes:
+        if calls and calls[-1].kind == kind:
+            last = calls[-1]
+            joined = Call(kind, last.groups + 1, max(last.queries, q), max(last.keys, k))
+            pairs = joined.groups * joined.queries * joined.keys
+            in_vain = pairs - last.groups * last.queries * last.keys - q * k
+            if in_vain * per_pair <= call and pairs <= MOST_PAIRS:
+                calls[-1] = joined
+                continue
+        calls.append(Call(kind, 1, q, k))
+    return calls
+
+
+def attend_in_groups(
+    queries: Tensor,
+    keys_values: Tensor,
+    shape: tuple[int, int],
+    plan: GroupPlan,
+    bias: Callable[[Call, slice, slice], Tensor],
+) -> Tensor:
+    """Return what every query of a plan attends to, (Q, h, d).
+
+    Args:
+        queries: (R, h * d); rows may be far apart in memory.
+        keys_values: Keys and values side by side, (R', 2 * h * d), likewise.
+        shape: Number of heads h and width of each d, named because nothing can be inferred where no head is left.
+        plan: Which attend to which.
+        bias: Returns what is added to the logits of a call, broadcast to (G, h, q, k), given the call and which of the
+            Q and of the M are in it.
+    """
+    # Indexing copies whole rows; `index_select` is several times slower where rows are far apart.
+    q_rows, kv_rows = queries[plan.queries], keys_values[plan.keys]
+    found, first_query, first_key = [], 0, 0
+    for call in plan.calls:
+        of_queries = slice(first_query, first_query + call.groups * call.queries)
+        of_keys = slice(first_key, first_key + call.groups * call.keys)
+        first_query, first_key = of_queries.stop, of_keys.stop
+        q = q_rows[of_queries].view(call.groups, call.queries, *shape).transpose(1, 2)
+        k, v = kv_rows[of_keys].view(call.groups, call.keys, 2, *shape).permute(2, 0, 3, 1, 4)
+        out = attention(q, k, v, bias(call, of_queries, of_keys))
+        found.append(out.transpose(1, 2).reshape(call.groups * call.queries, *shape))
+    return torch.cat(found)
+
+
+def in_places(found: Tensor, places: Tensor, some_missing: bool) -> Tensor:
+    """Take rows (..., h, d) of what `attend_in_groups` has found; zeros at places -1, if there can be any."""
+    return F.pad(found, (0, 0, 0, 0, 0, 1))[places] if some_missing else found[places]
+
+
+def _padded(counts: Tensor, groups: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Return which member stands at every place of padded groups, int64 (P,), and whether it is not padding, bool.
+
+    Args:
+        counts: Members of every group, int64; they stand one group after the other.
+        groups: Which groups there are, in order of the calls, int64.
+        shapes: Groups, and members of each, of every call.
+    """
+    device = counts.device
+    sizes = torch.tensor([size for number, size in shapes for _ in range(number)], dtype=torch.int64, device=device)
+    total = sum(number * size for number, size in shapes)
+    starts = (counts.cumsum(0) - counts)[groups]
+    each = torch.stack((starts, counts[groups] - 1, sizes.cumsum(0) - sizes))
+    start, last, begin = each.repeat_interleave(sizes, dim=1, output_size=total)
+    place = torch.arange(total, device=device) - begin
+    return start + torch.minimum(place, last), place <= last
