@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from sightline.tokens.attended_tokens import KeepAttended
+from sightline.tokens.changed_tokens import KeepChanged
+from sightline.tokens.grid_tokens import KeepGrid
 from sightline.tokens.random_tokens import KeepRandom
+from sightline.tokens.rlt import RLT
 from sightline.tokens.token_reducer import TokenReducer
 
 # A reducer is a frozen dataclass; its fields, all with defaults, are its options.
-REDUCERS: dict[str, type[TokenReducer]] = {"random": KeepRandom}
+REDUCERS: dict[str, type[TokenReducer]] = {
+    "random": KeepRandom,
+    "grid": KeepGrid,
+    "temporal_difference": KeepChanged,
+    "attention": KeepAttended,
+    "rlt": RLT,
+}

@@ -6,7 +6,7 @@ Shapes: B clips, K kept patches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -77,6 +77,9 @@ class _Recording(Reducer):
 
     reducer: Reducer
     found: list[KeptAt] = field(default_factory=list)
+
+    def on(self, backbone: Backbone) -> _Recording:
+        return replace(self, reducer=self.reducer.on(backbone))
 
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         return self.reducer.places(backbone)

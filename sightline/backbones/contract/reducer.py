@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -100,20 +100,34 @@ class Reducer(ABC):
     Attributes:
         attention: ``sparse`` or ``filled``, see `Attending.sparse`: the same result, at another cost. Programs of fixed
             shapes are always ``filled``.
-        equal_counts: Whether every clip keeps equally many tokens, whatever is to be seen in it.
     """
 
     attention: str = field(default="sparse", kw_only=True)
-    equal_counts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.attention not in ("sparse", "filled"):
             raise ValueError(f"The attention of a token reduction must be sparse or filled, got {self.attention!r}.")
 
     @property
+    def equal_counts(self) -> bool:
+        """Whether every clip keeps equally many tokens, whatever is to be seen in it."""
+        return True
+
+    @property
     def attending(self) -> Attending:
         """How layers attend to what it leaves."""
         return Attending(sparse=self.attention == "sparse")
+
+    def on(self, backbone: Backbone) -> Reducer:
+        """Return the reducer that acts in a run of a backbone; its places and answers are the ones that count.
+
+        That is the reducer itself, unless an answer depends on more than the place and what is to be seen there: on
+        which of several places it is, or on how clips are normalised.
+
+        Raises:
+            ValueError: If it cannot work with this backbone.
+        """
+        return self
 
     @abstractmethod
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
@@ -149,8 +163,8 @@ class ReductionPoints:
             )
         self._backbone = backbone
         self._skip = set(skip)
-        self._reducer = reducer
-        self._places = dict(reducer.places(backbone))
+        self._reducer = reducer.on(backbone)
+        self._places = dict(self._reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}
         # A site without heads has no keys.
