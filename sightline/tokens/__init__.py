@@ -1,9 +1,25 @@
 """Token reduction: which tokens a backbone goes on with, and a record of what was kept where."""
 
+from sightline.tokens.attended_tokens import KeepAttended
+from sightline.tokens.changed_tokens import KeepChanged
+from sightline.tokens.grid_tokens import KeepGrid
 from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.registry import REDUCERS
+from sightline.tokens.rlt import RLT
 from sightline.tokens.spec import TokenReduction
 from sightline.tokens.sta import STA
 from sightline.tokens.tracing import KeptAt, kept_share, trace
 
-__all__ = ["REDUCERS", "STA", "KeepRandom", "KeptAt", "TokenReduction", "kept_share", "trace"]
+__all__ = [
+    "REDUCERS",
+    "RLT",
+    "STA",
+    "KeepAttended",
+    "KeepChanged",
+    "KeepGrid",
+    "KeepRandom",
+    "KeptAt",
+    "TokenReduction",
+    "kept_share",
+    "trace",
+]

@@ -3,41 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from sightline.backbones import Backbone
 from sightline.tokens.spec import TokenReduction
 from sightline.tokens.tracing import kept_share
 
+# Shares are means in single precision.
+EXACT = 1e-6
+
 
 def at_kept(tokens: TokenReduction, backbone: Backbone, kept: float, clips: Tensor) -> tuple[TokenReduction, float]:
     """Return a reduction with the amount whose kept share comes nearest to ``kept``, and that share.
+
+    Not every share can be reached: layers that run before anything is dropped count as whole (the first stage of Video
+    Swin and MViT), and a method may drop in coarse steps. What comes back is then the nearest that can, and the share
+    says how far that is.
 
     Args:
         tokens: The method and its other options.
         backbone: What runs, in evaluation mode.
         kept: Share of the tokens to keep, mean over layers, as `kept_share` counts it.
-        clips: What to measure it on, (B, 3, T, H, W); one clip will do where every clip keeps equally many.
+        clips: What to measure it on, (B, 3, T, H, W), one after the other, on any device. Where the number kept depends
+            on the clip it is the mean over them; otherwise the first alone runs, and the share is exact.
 
     Raises:
-        ValueError: If the share is not above 0 and at most 1, or the method cannot work with this backbone.
+        ValueError: If the share is not above 0 and at most 1, there is no clip, or the method cannot work with this
+            backbone.
     """
     if not 0 < kept <= 1:
         raise ValueError(f"The share of tokens to keep must be above 0 and at most 1, got {kept:g}.")
+    if not len(clips):
+        raise ValueError("The share of tokens that is kept is measured on clips; expected at least one, got none.")
     amounts = tokens.build().amounts(backbone)
-    found: dict[int, float] = {}
+    measured = clips[:1] if all(amount.equal_counts for amount in amounts) else clips
+    device = next(backbone.parameters()).device
 
     def share(index: int) -> float:
-        if index not in found:
-            found[index] = float(kept_share(backbone, clips, amounts[index]).mean())
-        return found[index]
+        each = [kept_share(backbone, clip.to(device), amounts[index]) for clip in measured.split(1)]
+        return float(torch.cat(each).double().mean())
 
-    low, high = 0, len(amounts) - 1  # more is dropped the higher the index
+    index, found = nearest_amount(share, len(amounts), kept)
+    chosen = amounts[index]
+    options = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+    return TokenReduction.of(tokens.name, options), found
+
+
+def nearest_amount(share: Callable[[int], float], amounts: int, wanted: float) -> tuple[int, float]:
+    """Return an index whose share is as near as any to the one wanted, and its share.
+
+    Every share costs a run of the model. They fall about evenly with the index for most methods, so that a straight
+    line between two finds the third almost at once; where they do not, every other step halves what is left.
+
+    Args:
+        share: Kept share of an amount by its index, falling from 0 to ``amounts`` - 1; asked once for each.
+        amounts: How many there are.
+        wanted: Between 0 and 1.
+    """
+    low, high = 0, amounts - 1
+    at_low = share(low)
+    if at_low <= wanted or high == low:
+        return low, at_low
+    at_high = share(high)
+    if at_high >= wanted:
+        return high, at_high
+    straight = True
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if share(middle) >= kept else (low, middle)
-    best = min((low, high), key=lambda index: (abs(share(index) - kept), index))
-    chosen = amounts[best]
-    options = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
-    return TokenReduction.of(tokens.name, options), share(best)
+        if straight:
+            guess = low + (high - low) * (at_low - wanted) / (at_low - at_high)
+            middle = min(max(round(guess), low + 1), high - 1)
+        straight = not straight
+        found = share(middle)
+        if abs(found - wanted) < EXACT:
+            return middle, found
+        if found >= wanted:
+            low, at_low = middle, found
+        else:
+            high, at_high = middle, found
+    return (low, at_low) if at_low - wanted <= wanted - at_high else (high, at_high)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from sightline.tokens.attended_tokens import KeepAttended
+from sightline.tokens.changed_tokens import KeepChanged
+from sightline.tokens.grid_tokens import KeepGrid
 from sightline.tokens.random_tokens import KeepRandom
+from sightline.tokens.rlt import RLT
 from sightline.tokens.sta import STA
 from sightline.tokens.token_reducer import TokenReducer
 
@@ -10,4 +14,8 @@ from sightline.tokens.token_reducer import TokenReducer
 REDUCERS: dict[str, type[TokenReducer]] = {
     "random": KeepRandom,
     "sta": STA,
+    "grid": KeepGrid,
+    "temporal_difference": KeepChanged,
+    "attention": KeepAttended,
+    "rlt": RLT,
 }

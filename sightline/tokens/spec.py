@@ -95,7 +95,8 @@ class TokenReduction:
         options = values.get("options", {})
         if not isinstance(options, Mapping):
             raise ValueError(f"Expected the options of tokens as a mapping, got {options!r}.")
-        return cls.of(values["name"], options)
+        known = REDUCERS.get(values["name"])
+        return cls.of(values["name"], options if known is None else known.of_older(options))
 
 
 def _defaults(name: str) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sightline.backbones import Backbone, Reducer
 
@@ -20,3 +21,8 @@ class TokenReducer(Reducer):
         Raises:
             ValueError: If it cannot work with this backbone.
         """
+
+    @classmethod
+    def of_older(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return options that an earlier version may have stored as those that mean the same today."""
+        return options

@@ -101,7 +101,10 @@ def test_tokens_and_layers_are_told_and_timed_together(capsys, monkeypatch):
         ([*DEMO, "--latency", "--device", "tpu9"], "--device must be cpu or cuda"),
         ([*DEMO, "--latency", "--device", "cuda:99"], "PyTorch sees"),
         ([*DEMO, "--tokens", "sometimes"], "Unknown token reduction 'sometimes'; known are random"),
-        ([*DEMO, "--tokens", "random", "--tokens.share", "0.5"], "random has no option 'share'; its options are kept"),
+        (
+            [*DEMO, "--tokens", "random", "--tokens.share", "0.5"],
+            "random has no option 'share'; its options are attention,",
+        ),
         ([*DEMO, "--tokens", "random", "--tokens.kept", "half"], "random.kept must be of type float, got 'half'"),
         ([*DEMO, "--tokens", "random", "--tokens.kept=1.5"], "must be above 0 and at most 1, got 1.5"),
         ([*DEMO, "--tokens.kept", "0.5"], "--tokens.kept is an option of a token reduction"),

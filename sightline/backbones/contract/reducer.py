@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -100,13 +100,11 @@ class Reducer(ABC):
     Attributes:
         attention: ``sparse`` or ``filled``, see `Attending.sparse`: the same result, at another cost. Programs of fixed
             shapes are always ``filled``.
-        equal_counts: Whether every clip keeps equally many tokens, whatever is to be seen in it.
         shapes_alone: Whether it can also be asked of tensors without data (on PyTorch's meta device), so that costs can
             be told from shapes.
     """
 
     attention: str = field(default="sparse", kw_only=True)
-    equal_counts: ClassVar[bool] = True
     shapes_alone: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -114,12 +112,20 @@ class Reducer(ABC):
             raise ValueError(f"The attention of a token reduction must be sparse or filled, got {self.attention!r}.")
 
     @property
+    def equal_counts(self) -> bool:
+        """Whether every clip keeps equally many tokens, whatever is to be seen in it."""
+        return True
+
+    @property
     def attending(self) -> Attending:
         """How layers attend to what it leaves."""
         return Attending(sparse=self.attention == "sparse")
 
     def fitted(self, backbone: Backbone) -> Reducer:
-        """Return what a run of this backbone asks in its place: itself, or one with numbers worked out for it.
+        """Return the reducer that acts in a run of a backbone; its places and answers are the ones that count.
+
+        That is the reducer itself, unless an answer depends on more than the place and what is to be seen there: on
+        which of several places it is, or on how clips are normalised.
 
         Raises:
             ValueError: If it cannot work with this backbone.
@@ -160,8 +166,8 @@ class ReductionPoints:
             )
         self._backbone = backbone
         self._skip = set(skip)
-        self._reducer = reducer = reducer.fitted(backbone)
-        self._places = dict(reducer.places(backbone))
+        self._reducer = reducer.fitted(backbone)
+        self._places = dict(self._reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}
         # A site without heads has no keys.

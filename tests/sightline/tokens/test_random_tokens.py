@@ -11,7 +11,7 @@ from sightline.tokens import KeepRandom, kept_share, trace
 def test_the_share_is_kept_and_rounded_up(tiny_swin, tiny_clips):
     # tiny_swin: 2x8x8 = 128 cells, then merged to 32.
     for kept, count in ((0.5, 64), (0.1, 13), (0.001, 1), (1.0, 128)):
-        [found] = trace(tiny_swin, tiny_clips, KeepRandom(kept=kept))
+        [found] = trace(tiny_swin, tiny_clips, KeepRandom(kept=kept, at="embedding"))
         assert found.place == Place("embedding")
         assert found.grid == (2, 8, 8)
         assert found.after.tolist() == [count] * 3
@@ -31,7 +31,7 @@ def test_clips_get_draws_of_their_own(tiny_swin, tiny_clips):
 @torch.no_grad()
 def test_every_cell_is_as_likely_to_stay(tiny_swin):
     clips = torch.randint(0, 256, (200, 3, 4, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    state = tiny_swin.embed(clips, KeepRandom(kept=0.25))
+    state = tiny_swin.embed(clips, KeepRandom(kept=0.25, at="embedding"))
     often = torch.zeros(128).scatter_add(0, state.cell_numbers().flatten(), torch.ones(200 * 32))
     # 200 draws of probability 1/4: mean 50, deviation 6.1; the extremes of 128 lie within 4 deviations.
     assert often.sum() == 200 * 32

@@ -32,15 +32,27 @@ def test_two_reductions_never_share_a_label():
 
 def test_it_survives_json_and_later_defaults():
     found = TokenReduction.of("random", {"kept": 0.7, "layer": 2})
-    assert found.plain() == {"name": "random", "options": {"attention": "sparse", "kept": 0.7, "layer": 2, "seed": 0}}
+    options = {"attention": "sparse", "kept": 0.7, "layer": 2, "at": "own", "seed": 0}
+    assert found.plain() == {"name": "random", "options": options}
     assert TokenReduction.from_plain(json.loads(json.dumps(found.plain()))) == found
+
+
+def test_a_stored_random_reduction_keeps_its_meaning():
+    """Before there was ``at``, layer -1 meant the embedding, also in families that now drop at several places."""
+    stored = {"name": "random", "options": {"kept": 0.4, "layer": -1, "seed": 3}}
+    assert TokenReduction.from_plain(stored).build() == KeepRandom(kept=0.4, at="embedding", seed=3)
+    stored = {"name": "random", "options": {"kept": 0.4, "layer": 2, "seed": 0}}
+    assert TokenReduction.from_plain(stored).build() == KeepRandom(kept=0.4, layer=2)
+    assert TokenReduction.from_plain({"name": "random", "options": {"kept": 0.4}}).build() == KeepRandom(kept=0.4)
+    now = TokenReduction.of("random", {"kept": 0.4})
+    assert TokenReduction.from_plain(now.plain()) == now
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"name": "magic"}, "Unknown token reduction 'magic'; known are random"),
-        ({"name": "random", "options": {"r": 3}}, "no option 'r'; its options are attention, kept, layer, seed"),
+        ({"name": "random", "options": {"r": 3}}, "no option 'r'; its options are attention, kept, layer, at, seed"),
         ({"name": "random", "options": {"seed": 0.5}}, r"random\.seed must be of type int, got 0\.5"),
         ({"name": "random", "options": {"kept": True}}, "must be of type float"),
         ({"name": "random", "options": {"kept": 7.0}}, "above 0 and at most 1"),
@@ -85,7 +97,7 @@ def test_words_of_a_command_line_have_the_kinds_of_the_defaults(monkeypatch):
         ("options", {"count": "4.5"}, "options.count must be of type int, got '4.5'"),
         ("options", {"merge": "1"}, "options.merge must be true or false, got '1'"),
         ("options", {"size": "1"}, "options has no option 'size'; its options are share, count, merge, by"),
-        ("other", {}, "Unknown token reduction 'other'; known are random, options"),
+        ("other", {}, "Unknown token reduction 'other'; known are random, .*options"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(name, words, message, monkeypatch):

@@ -1,0 +1,63 @@
+"""Keeping the tokens with the highest scores; of equals, those that lie evenly over the clip.
+
+Shapes: B clips, N patches that are here, K patches that are kept, C cells of the grid, S cells of one frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sightline.backbones import Selection, TokenState
+
+
+def keep_best(state: TokenState, scores: Tensor, count: int) -> Selection | None:
+    """Return the ``count`` patches of every clip that have the highest scores, in the order in which they stand.
+
+    Of equal scores those win that `spread_cells` names first: in a clip in which nothing moves all may be equal, and
+    the first ones of the grid would be the upper rows of its first frames.
+
+    Args:
+        state: Where patches are dropped.
+        scores: Of every patch that is here, floating, (B, N); those of patches that do not exist are ignored.
+        count: How many stay, at least 1.
+
+    Returns:
+        The selection; None where no more are here anyway.
+    """
+    if count >= state.patches:
+        return None
+    cells = state.cell_numbers()
+    if not state.is_dense:
+        scores = scores.masked_fill(cells < 0, -torch.inf)
+    order = _spread_order(state, cells)
+    ranked = scores.gather(1, order).argsort(dim=1, descending=True, stable=True)
+    places = order.gather(1, ranked[:, :count]).sort(dim=1).values
+    kept = cells.gather(1, places)
+    return Selection(kept, None if state.kept is None or state.kept.exists is None else kept >= 0)
+
+
+def spread_cells(grid: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Return the cells of a grid (T, H, W) in an order of which every beginning lies evenly over it, int64 (C,).
+
+    Within a frame it is the order of an ordered dither's thresholds (Bayer, "An optimum method for two-level rendition
+    of continuous-tone pictures", 1973): each step fills a cell in the middle of the widest gaps. So a quarter of them
+    is every second row and column, half is a chessboard. Frames take turns, so that their counts differ by one at most.
+    """
+    t, h, w = grid
+    y, x = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
+    threshold = torch.zeros_like(y)
+    # The coarse bits of a place weigh least, so that neighbours are the last to come.
+    for bit in range(max(h - 1, w - 1).bit_length()):
+        row, column = y >> bit & 1, x >> bit & 1
+        threshold = threshold * 4 + 2 * (row ^ column) + row
+    in_frame = threshold.flatten().argsort()  # no two are equal
+    return (in_frame.unsqueeze(1) + torch.arange(t, device=device) * (h * w)).flatten()
+
+
+def _spread_order(state: TokenState, cells: Tensor) -> Tensor:
+    """Return the places of the patches that are here in the order of `spread_cells`, int64 (B, N)."""
+    spread = spread_cells(state.grid, cells.device)
+    if state.is_dense:
+        return spread.expand(state.batch, -1)
+    return spread.argsort()[cells.clamp(min=0)].argsort(dim=1)
