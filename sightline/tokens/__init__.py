@@ -3,6 +3,7 @@
 from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.registry import REDUCERS
 from sightline.tokens.spec import TokenReduction
+from sightline.tokens.tome import ToMe
 from sightline.tokens.tracing import KeptAt, kept_share, trace
 
-__all__ = ["REDUCERS", "KeepRandom", "KeptAt", "TokenReduction", "kept_share", "trace"]
+__all__ = ["REDUCERS", "KeepRandom", "KeptAt", "ToMe", "TokenReduction", "kept_share", "trace"]

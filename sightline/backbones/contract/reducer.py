@@ -90,6 +90,12 @@ class Selection:
     exists: Tensor | None = None
     into: Tensor | None = None
 
+    def of(self, state: TokenState, how: Attending) -> TokenState:
+        """Return the state with these patches alone; errors as in `TokenState.select` and `TokenState.merge`."""
+        if self.into is None:
+            return state.select(self.cells, self.exists, how)
+        return state.merge(self.cells, self.into, self.exists, how)
+
 
 @dataclass(frozen=True)
 class Reducer(ABC):
@@ -115,6 +121,14 @@ class Reducer(ABC):
         """How layers attend to what it leaves."""
         return Attending(sparse=self.attention == "sparse")
 
+    def bound(self, backbone: Backbone) -> Reducer:
+        """Return what runs with a backbone: itself, unless `reduce` must know of the backbone.
+
+        Raises:
+            ValueError: If it cannot work with this backbone.
+        """
+        return self
+
     @abstractmethod
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         """Return where it is asked, and what it needs to see there.
@@ -125,7 +139,7 @@ class Reducer(ABC):
 
     @abstractmethod
     def reduce(self, place: Place, state: TokenState) -> Selection | None:
-        """Return which patches to go on with from a place; None for all that are there."""
+        """Return which patches to go on with from a place; None for all that are there. Asked of what is `bound`."""
 
 
 class ReductionPoints:
@@ -149,8 +163,8 @@ class ReductionPoints:
             )
         self._backbone = backbone
         self._skip = set(skip)
-        self._reducer = reducer
-        self._places = dict(reducer.places(backbone))
+        self._reducer = reducer.bound(backbone)
+        self._places = dict(self._reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}
         # A site without heads has no keys.
@@ -215,11 +229,7 @@ class ReductionPoints:
             features["attention"] = received_attention(layer, state)
         shown = replace(state, pixels=state.pixels if needs.pixels else None, features=features)
         kept = self._reducer.reduce(place, shown)
-        if kept is None:
-            return state
-        if kept.into is not None:
-            return state.merge(kept.cells, kept.into, self._reducer.attending)
-        return state.select(kept.cells, kept.exists, self._reducer.attending)
+        return state if kept is None else kept.of(state, self._reducer.attending)
 
     def _following(self, place: Place) -> Layer | None:
         """Return the first layer behind a place that exists, has heads and is not ablated; None where none follows.
