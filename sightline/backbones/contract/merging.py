@@ -39,17 +39,20 @@ def merged_mean(values: Tensor, into: Tensor, sizes: Tensor, count: int) -> Tens
     return added.to(values.dtype).view(len(values), count, *values.shape[2:])
 
 
-def without_empty(
-    cells: Tensor, exists: Tensor | None, into: Tensor | None = None
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Drop the places of kept patches (B, K) at which no clip has one; ``exists`` is None where all do then.
+def without_empty(cells: Tensor, exists: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Drop the places of kept patches (B, K) at which no clip has one; the second is None where all exist then.
 
-    One clip alone never carries a mask. ``into`` (B, N), positions among the K, is counted anew.
+    One clip alone never carries a mask.
     """
-    into = cells if into is None else into
     if exists is None:
-        return cells, None, into
+        return cells, None
     used = exists.any(dim=0)
     cells, exists = cells[:, used], exists[:, used]
-    into = torch.where(into == NO_TOKEN, NO_TOKEN, (used.cumsum(0) - 1)[into.clamp(min=0)])
-    return cells, None if bool(exists.all()) else exists, into
+    return cells, None if bool(exists.all()) else exists
+
+
+def counted_without_empty(into: Tensor, exists: Tensor | None) -> Tensor:
+    """Count positions among the kept, (B, N), anew once the places that `without_empty` drops are gone."""
+    if exists is None:
+        return into
+    return torch.where(into == NO_TOKEN, NO_TOKEN, (exists.any(dim=0).cumsum(0) - 1)[into.clamp(min=0)])

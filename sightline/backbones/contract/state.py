@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.backbones.contract.kept_cells import ATTEND, Attending, KeptCells
 from sightline.backbones.contract.layout import NO_TOKEN
-from sightline.backbones.contract.merging import merged_mean, without_empty
+from sightline.backbones.contract.merging import counted_without_empty, merged_mean, without_empty
 from sightline.backbones.contract.selection_checks import check_merging, check_selection
 
 
@@ -119,7 +119,7 @@ class TokenState:
         now = self.kept or KeptCells(there, None, self.grid)
         if not torch.compiler.is_compiling():
             check_selection(now, cells, exists)
-            cells, exists, _ = without_empty(cells, exists)
+            cells, exists = without_empty(cells, exists)
         if exists is None and cells.shape[1] == there.shape[1] and (self.kept is None or _same(cells, there)):
             return self
         # What does not exist takes any token; nobody reads it.
@@ -152,7 +152,8 @@ class TokenState:
         if not torch.compiler.is_compiling():
             check_selection(now, cells, exists)
             check_merging(now, cells, exists, into)
-            cells, exists, into = without_empty(cells, exists, into)
+            into = counted_without_empty(into, exists)
+            cells, exists = without_empty(cells, exists)
         if exists is None and cells.shape[1] == there.shape[1] and (self.kept is None or _same(cells, there)):
             return self
         sizes = torch.ones_like(there) if now.sizes is None else now.sizes
