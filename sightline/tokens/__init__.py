@@ -8,6 +8,7 @@ from sightline.tokens.registry import REDUCERS
 from sightline.tokens.rlt import RLT
 from sightline.tokens.spec import TokenReduction
 from sightline.tokens.sta import STA
+from sightline.tokens.tome import ToMe
 from sightline.tokens.tracing import KeptAt, kept_share, trace
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "KeepGrid",
     "KeepRandom",
     "KeptAt",
+    "ToMe",
     "TokenReduction",
     "kept_share",
     "trace",

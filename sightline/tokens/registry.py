@@ -9,6 +9,7 @@ from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.rlt import RLT
 from sightline.tokens.sta import STA
 from sightline.tokens.token_reducer import TokenReducer
+from sightline.tokens.tome import ToMe
 
 # A reducer is a frozen dataclass; its fields, all with defaults, are its options.
 REDUCERS: dict[str, type[TokenReducer]] = {
@@ -18,4 +19,5 @@ REDUCERS: dict[str, type[TokenReducer]] = {
     "temporal_difference": KeepChanged,
     "attention": KeepAttended,
     "rlt": RLT,
+    "tome": ToMe,
 }

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sightline.backbones import NO_TOKEN, Backbone, Needs, Place, Reducer, Selection, TokenState, run_steps
+from sightline.backbones import Backbone, Needs, Place, Reducer, Selection, TokenState, run_steps
+from sightline.backbones.contract.kept_cells import Attending
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class KeptAt:
         cells: Cells whose tokens go on, in the order in which these stand, int64 (B, K); -1 where a clip keeps fewer
             than K.
         before: How many patches each clip had before, int64 (B,).
+        merged_into: Cell of the token that each cell's patch is part of afterwards, int64 (B, T * H * W); -1 where it
+            was dropped. None where nothing has been merged yet: then every token is its own patch alone.
     """
 
     place: Place
     grid: tuple[int, int, int]
     cells: Tensor
     before: Tensor
+    merged_into: Tensor | None = None
 
     @property
     def after(self) -> Tensor:
@@ -78,6 +82,10 @@ class _Recording(Reducer):
     reducer: Reducer
     found: list[KeptAt] = field(default_factory=list)
 
+    @property
+    def attending(self) -> Attending:
+        return self.reducer.attending
+
     def fitted(self, backbone: Backbone) -> Reducer:
         return replace(self, reducer=self.reducer.fitted(backbone))
 
@@ -86,9 +94,8 @@ class _Recording(Reducer):
 
     def reduce(self, place: Place, state: TokenState) -> Selection | None:
         kept = self.reducer.reduce(place, state)
-        there = state.cell_numbers()
-        cells = there if kept is None else kept.cells
-        if kept is not None and kept.exists is not None:
-            cells = cells.masked_fill(~kept.exists, NO_TOKEN)
-        self.found.append(KeptAt(place, state.grid, cells, (there >= 0).sum(dim=1)))
+        after = state if kept is None else kept.of(state, self.attending)
+        merged = None if after.kept is None else after.kept.merged_into
+        before = (state.cell_numbers() >= 0).sum(dim=1)
+        self.found.append(KeptAt(place, state.grid, after.cell_numbers(), before, merged))
         return kept

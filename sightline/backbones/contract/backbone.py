@@ -44,6 +44,7 @@ class Backbone(nn.Module, ABC):
             out at these cells. ``refused``: the family cannot run without all of its tokens.
         refilled: Whether dropped tokens are filled in for good between any two of `reduction_places`.
         shown_features: What layers can show a reducer of their tokens.
+        own_keys: Whether every token has a key of its own; where keys are pooled, several share one.
         square_attention: Whether the queries of every site are its keys, and the tokens of all layers the same, so that
             the attention of several layers can be multiplied.
         no_weight_decay: Last parts of the names of parameters that weight decay leaves alone, besides all that have
@@ -57,6 +58,7 @@ class Backbone(nn.Module, ABC):
     dropped_tokens: Literal["left_out", "filled", "refused"] = "refused"
     refilled: bool = False
     shown_features: frozenset[Feature] = frozenset(FEATURES)
+    own_keys: bool = True
     square_attention: bool = False
     no_weight_decay: frozenset[str] = frozenset()
     end_layers: int = 2
@@ -174,6 +176,7 @@ class Backbone(nn.Module, ABC):
         else:
             raise ValueError(f"Clips must be uint8 or float in [0, 1], got {clips.dtype}.")
         state = self.tokenize((pixels - self._mean) / self._std)
+        state = replace(state, embedding_grid=state.grid)
         if reducer is None:
             return state
         points = ReductionPoints(self, reducer)

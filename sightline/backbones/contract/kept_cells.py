@@ -131,6 +131,23 @@ class KeptCells:
         found._repeats = (self, times)
         return found
 
+    def owner_once_selected(self, position: Tensor, exists: Tensor | None) -> Tensor | None:
+        """Return the owners once the tokens at these positions (B, K') alone are left, counted among these."""
+        if self.owner is None:
+            return None
+        # One place more takes what the tokens that do not exist would write, and is read by cells without an owner.
+        spare = self.cells.shape[1]
+        places = torch.arange(position.shape[1], device=position.device).expand_as(position)
+        slots = position if exists is None else torch.where(exists, position, spare)
+        renumbered = position.new_full((len(position), spare + 1), NO_TOKEN).scatter(1, slots, places)
+        renumbered[:, spare] = NO_TOKEN
+        return renumbered.gather(1, torch.where(self.owner == NO_TOKEN, spare, self.owner))
+
+    def owner_once_merged(self, into: Tensor) -> Tensor:
+        """Return the owners once every token is merged into that at position ``into`` (B, K), counted among these."""
+        owner = self.position if self.owner is None else self.owner
+        return torch.where(owner == NO_TOKEN, NO_TOKEN, into.gather(1, owner.clamp(min=0)))
+
     def _positions(self) -> Tensor:
         b, k = self.cells.shape
         places = torch.arange(k, device=self.cells.device).expand(b, k)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
@@ -90,6 +90,12 @@ class Selection:
     exists: Tensor | None = None
     into: Tensor | None = None
 
+    def of(self, state: TokenState, how: Attending) -> TokenState:
+        """Return the state with these patches alone; errors as in `TokenState.select` and `TokenState.merge`."""
+        if self.into is None:
+            return state.select(self.cells, self.exists, how)
+        return state.merge(self.cells, self.into, self.exists, how)
+
 
 @dataclass(frozen=True)
 class Reducer(ABC):
@@ -142,7 +148,7 @@ class Reducer(ABC):
 
     @abstractmethod
     def reduce(self, place: Place, state: TokenState) -> Selection | None:
-        """Return which patches to go on with from a place; None for all that are there."""
+        """Return which patches to go on with from a place; None for all that are there. Asked of what is `bound`."""
 
 
 class ReductionPoints:
@@ -232,11 +238,7 @@ class ReductionPoints:
             features["attention"] = received_attention(layer, state)
         shown = replace(state, pixels=state.pixels if needs.pixels else None, features=features)
         kept = self._reducer.reduce(place, shown)
-        if kept is None:
-            return state
-        if kept.into is not None:
-            return state.merge(kept.cells, kept.into, self._reducer.attending)
-        return state.select(kept.cells, kept.exists, self._reducer.attending)
+        return state if kept is None else kept.of(state, self._reducer.attending)
 
     def _following(self, place: Place) -> Layer | None:
         """Return the first layer behind a place that exists, has heads and is not ablated; None where none follows.

@@ -12,10 +12,8 @@ from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.layout import NO_TOKEN
 
 
-def check_merging(now: KeptCells, cells: Tensor, into: Tensor) -> None:
+def check_merging(now: KeptCells, cells: Tensor, exists: Tensor | None, into: Tensor) -> None:
     """Raise ValueError unless the patches here can be merged ``into`` (B, N) the kept ones, whose cells are (B, K)."""
-    if now.exists is not None:
-        raise ValueError("Patches can be merged only where all clips have equally many; drop them instead.")
     if into.dtype != torch.int64 or into.shape != now.cells.shape:
         raise ValueError(
             f"Expected what each patch is merged into as int64 {tuple(now.cells.shape)}, got {into.dtype} "
@@ -23,8 +21,12 @@ def check_merging(now: KeptCells, cells: Tensor, into: Tensor) -> None:
         )
     if not bool(((into >= NO_TOKEN) & (into < cells.shape[1])).all()):
         raise ValueError(f"Patches can be merged into 0 to {cells.shape[1] - 1}, the kept ones, or dropped (-1).")
+    wanted = torch.ones_like(cells, dtype=torch.bool) if exists is None else exists
+    if not bool((wanted.gather(1, into.clamp(min=0)) | (into == NO_TOKEN)).all()):
+        raise ValueError("A patch is merged into one that does not exist.")
     own = torch.arange(cells.shape[1], device=cells.device).expand_as(cells)
-    if not torch.equal(into.gather(1, now.position.gather(1, cells)), own):
+    position = now.position.gather(1, cells.masked_fill(~wanted, 0)).clamp(min=0)
+    if not bool(((into.gather(1, position) == own) | ~wanted).all()):
         raise ValueError("A patch that is kept must be merged into itself.")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.backbones.contract.kept_cells import ATTEND, Attending, KeptCells
 from sightline.backbones.contract.layout import NO_TOKEN
+from sightline.backbones.contract.merging import counted_without_empty, merged_mean, without_empty
 from sightline.backbones.contract.selection_checks import check_merging, check_selection
 
 
@@ -30,6 +31,7 @@ class TokenState:
         features: What a reducer needs to see of every token, by name: ``keys``, ``queries`` and ``values`` of the last
             attention site that has run, (B, N, h, d), and ``attention``, what each token receives in the layer that
             follows, (B, N).
+        embedding_grid: The grid right after the embedding, of which ``grid`` may be a coarser one; None for the same.
     """
 
     tokens: Tensor
@@ -38,6 +40,7 @@ class TokenState:
     kept: KeptCells | None = None
     pixels: Tensor | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    embedding_grid: tuple[int, int, int] | None = None
 
     @property
     def keys(self) -> Tensor | None:
@@ -116,19 +119,15 @@ class TokenState:
         now = self.kept or KeptCells(there, None, self.grid)
         if _has_values(cells):
             check_selection(now, cells, exists)
-            if exists is not None:
-                # Where no clip has a token nothing need stand; one clip alone never carries a mask.
-                used = exists.any(dim=0)
-                cells, exists = cells[:, used], exists[:, used]
-                exists = None if bool(exists.all()) else exists
+            cells, exists = without_empty(cells, exists)
         if exists is None and cells.shape[1] == there.shape[1] and (self.kept is None or _same(cells, there)):
             return self
         # What does not exist takes any token; nobody reads it.
         position = now.position.gather(1, cells if exists is None else cells.masked_fill(~exists, 0)).clamp(min=0)
-        owner = None if now.owner is None else _renumbered(now.owner, position, exists, there.shape[1])
+        owner = now.owner_once_selected(position, exists)
         return self._at(position + self.class_tokens, KeptCells(cells, exists, self.grid, owner, how))
 
-    def merge(self, cells: Tensor, into: Tensor, how: Attending = ATTEND) -> TokenState:
+    def merge(self, cells: Tensor, into: Tensor, exists: Tensor | None = None, how: Attending = ATTEND) -> TokenState:
         """Go on with some of the patches, into which the others are merged; class tokens stay.
 
         Tokens and features become means over what was merged, each counting the patches that it is made of.
@@ -136,37 +135,37 @@ class TokenState:
         Args:
             cells: Cells of the patches to keep, int64 (B, K), in the order in which they are to stand.
             into: For every patch that is here, in order, the position among the K of the one that it is merged into
-                (its own for those that are kept), int64 (B, N); `NO_TOKEN` where it is dropped.
+                (its own for those that are kept), int64 (B, N); `NO_TOKEN` where it is dropped. What is said of patches
+                that do not exist is not read.
+            exists: Which of the kept exist, bool (B, K), as in `select`.
             how: How layers attend from here.
 
+        Returns:
+            The reduced state; the state itself where nothing is merged or dropped, as in `select`.
+
         Raises:
-            ValueError: As in `select`, if a kept patch is merged into another, or if clips have unequal numbers.
+            ValueError: As in `select`, or if a patch is merged into one that is not kept.
         """
-        there, k = self.cell_numbers(), cells.shape[1]
+        there = self.cell_numbers()
         now = self.kept or KeptCells(there, None, self.grid)
+        into = into if now.exists is None else into.masked_fill(~now.exists, NO_TOKEN)
         if _has_values(cells):
-            check_selection(now, cells, None)
-            check_merging(now, cells, into)
+            check_selection(now, cells, exists)
+            check_merging(now, cells, exists, into)
+            into = counted_without_empty(into, exists)
+            cells, exists = without_empty(cells, exists)
+        if exists is None and cells.shape[1] == there.shape[1] and (self.kept is None or _same(cells, there)):
+            return self
         sizes = torch.ones_like(there) if now.sizes is None else now.sizes
-        weights = torch.where(into == NO_TOKEN, 0, sizes)
-        # One row more takes what is dropped.
-        slots = torch.where(into == NO_TOKEN, k, into)
-        total = weights.new_zeros(self.batch, k + 1).scatter_add(1, slots, weights)[:, :k]
 
         def mean(values: Tensor) -> Tensor:
-            classes, patches = values[:, : self.class_tokens], values[:, self.class_tokens :].flatten(2)
-            factor = weights.to(patches.dtype).unsqueeze(2)
-            added = patches.new_zeros(self.batch, k + 1, patches.shape[2])
-            added = added.scatter_add(1, slots.unsqueeze(2).expand_as(patches), patches * factor)
-            merged = added[:, :k] / total.to(patches.dtype).unsqueeze(2)
-            return torch.cat((classes, merged.unflatten(2, values.shape[2:]) if values.dim() > 3 else merged), dim=1)
+            classes, patches = values[:, : self.class_tokens], values[:, self.class_tokens :]
+            return torch.cat((classes, merged_mean(patches, into, sizes, cells.shape[1])), dim=1)
 
-        owner = now.position if now.owner is None else now.owner
-        owner = torch.where(owner == NO_TOKEN, NO_TOKEN, into.gather(1, owner.clamp(min=0)))
         return replace(
             self,
             tokens=mean(self.tokens),
-            kept=KeptCells(cells, None, self.grid, owner, how),
+            kept=KeptCells(cells, exists, self.grid, now.owner_once_merged(into), how),
             features={name: mean(values) for name, values in self.features.items()},
         )
 
@@ -188,16 +187,18 @@ class TokenState:
 
         Tokens that others were merged into count as many times as they have patches.
         """
-        there = self.key_mask
-        if self.kept is not None and self.kept.sizes is not None:
-            sizes = F.pad(self.kept.sizes, (self.class_tokens, 0), value=1).to(self.tokens.dtype).unsqueeze(2)
-            return (self.tokens * sizes).sum(dim=1) / sizes.sum(dim=1)
-        if there is None:
+        there, sizes = self.key_mask, None if self.kept is None else self.kept.sizes
+        if there is None and sizes is None:
             return self.tokens.mean(dim=1)
         # In single precision at least, as the plain mean adds up: sums of half precision overflow.
         exact = torch.promote_types(self.tokens.dtype, torch.float32)
-        total = self.tokens.masked_fill(~there.unsqueeze(2), 0).sum(dim=1, dtype=exact)
-        return (total / there.sum(dim=1, keepdim=True)).to(self.tokens.dtype)
+        tokens = self.tokens if there is None else self.tokens.masked_fill(~there.unsqueeze(2), 0)
+        if sizes is None:
+            assert there is not None
+            return (tokens.sum(dim=1, dtype=exact) / there.sum(dim=1, keepdim=True)).to(tokens.dtype)
+        counts = F.pad(sizes, (self.class_tokens, 0), value=1).to(exact)
+        shares = counts / counts.sum(dim=1, keepdim=True)
+        return (tokens.to(exact) * shares.unsqueeze(2)).sum(dim=1).to(tokens.dtype)
 
     def filling(self) -> Tensor:
         """Position among the tokens of what stands for each class token and cell of the grid, int64 (B, classes + C).
@@ -263,17 +264,6 @@ def _joined_features(states: Sequence[TokenState], most: int) -> dict[str, Tenso
     return found
 
 
-def _renumbered(owner: Tensor, position: Tensor, exists: Tensor | None, before: int) -> Tensor:
-    """Return owners (B, C) counted among the tokens kept, whose positions (B, K) were counted among those before."""
-    b, k = position.shape
-    new = position.new_full((b, before + 1), NO_TOKEN)
-    places = torch.arange(k, device=position.device).expand(b, -1)
-    slots = position if exists is None else torch.where(exists, position, before)
-    new = new.scatter(1, slots, places)
-    new[:, before] = NO_TOKEN
-    return new.gather(1, torch.where(owner == NO_TOKEN, before, owner))
-
-
 def _stacked_cells(states: Sequence[TokenState], most: int) -> KeptCells | None:
     first = states[0].kept
     if all(s.kept is first for s in states):
@@ -285,10 +275,17 @@ def _stacked_cells(states: Sequence[TokenState], most: int) -> KeptCells | None:
         exists.append(cells[-1] != NO_TOKEN)
     together, there = torch.cat(cells), torch.cat(exists)
     equal = all(s.patches == most and (s.kept is None or s.kept.exists is None) for s in states)
-    ways = {s.kept.how for s in states if s.kept is not None}
-    if len(ways) > 1:
-        raise ValueError(f"Cannot stack states that are attended with in different ways: {', '.join(map(str, ways))}.")
-    return KeptCells(together, None if equal else there, states[0].grid, _stacked_owners(states), *ways)
+    return KeptCells(together, None if equal else there, states[0].grid, _stacked_owners(states), _one_way(states))
+
+
+def _one_way(states: Sequence[TokenState]) -> Attending:
+    """Return how all of the states are attended with; what is said of merged tokens counts where there are any."""
+    reduced = [s.kept for s in states if s.kept is not None]
+    ways = {kept.how for kept in reduced if kept.owner is not None} or {kept.how for kept in reduced}
+    if len(ways) > 1 or len({kept.how.sparse for kept in reduced}) > 1:
+        said = ", ".join(sorted({str(kept.how) for kept in reduced}))
+        raise ValueError(f"Cannot stack states that are attended with in different ways: {said}.")
+    return ways.pop()
 
 
 def _stacked_owners(states: Sequence[TokenState]) -> Tensor | None:

@@ -219,6 +219,7 @@ class MViT(Backbone):
     dropped_tokens = "filled"
     refilled = True
     shown_features = frozenset({"keys", "values"})  # queries are pooled to another grid than keys
+    own_keys = False
     reads_class_tokens = True
     # As in PySlowFast with MVIT.ZERO_DECAY_POS_CLS.
     no_weight_decay = frozenset({"class_token", "rel_pos_h", "rel_pos_w", "rel_pos_t"})

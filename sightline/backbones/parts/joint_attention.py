@@ -199,12 +199,18 @@ class JointLayer(Layer):
         return state.with_tokens(state.tokens + self.drop_path(self.mlp(self.norm2(state.tokens))))
 
     def layout(self, state: TokenState, site: str) -> AttentionLayout:
-        """One group; a map is the class token's row, or where there is none the mean over all queries."""
+        """One group; a map is the class token's row, or where there is none the mean over all queries.
+
+        In the mean, a token that others were merged into counts as many times as it has patches.
+        """
         cells = F.pad(state.cell_numbers(), (state.class_tokens, 0), value=CLASS_TOKEN)
         cells = cells[:1] if state.is_dense else cells
-        read = cells == CLASS_TOKEN if state.class_tokens else cells != NO_TOKEN
-        weights = read.float() / read.sum(dim=1, keepdim=True)
-        merged = None if state.kept is None else state.kept.merged_into
+        read = (cells == CLASS_TOKEN if state.class_tokens else cells != NO_TOKEN).float()
+        merged = None
+        if state.kept is not None and state.kept.sizes is not None:
+            merged = state.kept.merged_into
+            read = read if state.class_tokens else state.kept.sizes.float()
+        weights = read / read.sum(dim=1, keepdim=True)
         return AttentionLayout(self.grid, self.patch, cells.unsqueeze(1), weights.unsqueeze(1), merged_into=merged)
 
     def remove_heads(self, site: str, positions: Collection[int]) -> None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.backbones import (
@@ -39,6 +40,7 @@ from sightline.backbones import (
     TokenState,
     run_steps,
 )
+from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.explain.cell_map import CellMap
 from sightline.explain.methods.head_maps import require_evaluation
 
@@ -58,36 +60,44 @@ def rollout(backbone: Backbone, clips: Tensor, reducer: Reducer | None = None) -
         backbone: In evaluation mode; may be pruned.
         clips: (B, 3, T, H, W), uint8 or float in [0, 1].
         reducer: Chooses the tokens to go on with. A token that is dropped after a layer keeps the share that what was
-            left has taken from it in the layers before.
+            left has taken from it in the layers before. A token that others were merged into hands its share back to
+            them where they merge, to each in proportion to the patches that it is made of.
 
     Raises:
         ValueError: If the family's matrices are not square, no layer is left, or the backbone is in training mode.
     """
     check_square(backbone)
     require_evaluation(backbone)
-    sites: list[_MeanAttention] = []
+    passed: list[_MeanAttention | _Merge] = []
     observer = Observer(attention=True)
     state = backbone.embed(clips, reducer)
+    if (merge := _Merge.of(None, state.kept)) is not None:
+        passed.append(merge)
     for step in run_steps(backbone, state, observer=observer, reducer=reducer):
         seen = observer.sites.pop((step.index, step.site), None)
         if seen is not None:
-            sites.append(_MeanAttention.of(seen))
+            passed.append(_MeanAttention.of(seen))
+        if step.kind == "reduction" and (merge := _Merge.of(step.before.kept, step.after.kept)) is not None:
+            passed.append(merge)
         state = step.after
     share = _read_by_classifier(backbone, state)
-    for site in reversed(sites):
-        share = 0.5 * share + 0.5 * site.moved(share)
-    t, h, w = sites[0].layout.grid
-    return CellMap(share[:, _CELLS:].unflatten(1, (t, h, w)), sites[0].layout.cell, backbone.input_spec)
+    for part in reversed(passed):
+        share = 0.5 * share + 0.5 * part.moved(share) if isinstance(part, _MeanAttention) else part.undone(share)
+    layout = next(part.layout for part in passed if isinstance(part, _MeanAttention))
+    t, h, w = layout.grid
+    return CellMap(share[:, _CELLS:].unflatten(1, (t, h, w)), layout.cell, backbone.input_spec)
 
 
 def _read_by_classifier(backbone: Backbone, state: TokenState) -> Tensor:
-    """Return the distribution (B, S) that is uniform over the tokens that the classifier reads."""
+    """Return the distribution (B, S) over the tokens that the classifier reads, uniform over the patches in them."""
     t, h, w = state.grid
     read = torch.zeros(state.batch, t * h * w + _CELLS, device=state.tokens.device)
     if backbone.reads_class_tokens:
         read[:, _CLASS_SLOT] = 1
         return read
-    read.scatter_(1, state.cell_numbers() + _CELLS, 1.0)
+    sizes = None if state.kept is None else state.kept.sizes
+    cells = state.cell_numbers()
+    read.scatter_(1, cells + _CELLS, torch.ones_like(cells, dtype=read.dtype) if sizes is None else sizes.to(read))
     read[:, :_CELLS] = 0
     return read / read.sum(dim=1, keepdim=True)
 
@@ -144,6 +154,46 @@ class _MeanAttention:
         held = ((share / self.copies.clamp(min=1)).gather(1, self.slots) * self.reads).view(b, g, 1, n)
         given = torch.matmul(held, self.weights).flatten(1)
         return _added(torch.where(self.copies > 0, 0.0, share), self.slots, given)
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """A place where tokens became parts of others.
+
+    Attributes:
+        token: Slot of the token that the one of each slot became part of, its own where it is none, (B, S).
+        part: Share of that token's patches that were its own, (B, S); 1 where nothing was merged.
+    """
+
+    token: Tensor
+    part: Tensor
+
+    @staticmethod
+    def of(before: KeptCells | None, after: KeptCells | None) -> _Merge | None:
+        """Return what was merged between two states (None: of all cells); None where nothing was."""
+        if after is None or after.merged_into is None or after is before:
+            return None
+        sizes_before, sizes_after = _sizes_by_cell(before, after), _sizes_by_cell(after, after)
+        merged = (after.merged_into >= 0) & (sizes_before > 0)
+        own = torch.arange(after.count, device=merged.device)
+        token = torch.where(merged, after.merged_into, own)
+        part = torch.where(merged, sizes_before / sizes_after.gather(1, token).clamp(min=1), 1.0)
+        slots = torch.arange(_CELLS, device=token.device).expand(len(token), -1)
+        return _Merge(torch.cat((slots, token + _CELLS), dim=1), F.pad(part, (_CELLS, 0), value=1.0))
+
+    def undone(self, share: Tensor) -> Tensor:
+        """Hand the share (B, S) of every token back to those that were merged into it."""
+        return share.gather(1, self.token) * self.part
+
+
+def _sizes_by_cell(kept: KeptCells | None, like: KeptCells) -> Tensor:
+    """Patches that the token of each cell is made of, 0 where it has none, (B, C)."""
+    cells = torch.zeros(len(like.cells), like.count + 1, device=like.cells.device)
+    if kept is None:
+        return cells[:, :-1] + 1
+    sizes = torch.ones_like(kept.cells) if kept.sizes is None else kept.sizes
+    slots = torch.where(kept.cells == NO_TOKEN, like.count, kept.cells)  # one cell more takes what does not exist
+    return cells.scatter(1, slots, sizes.to(cells))[:, :-1]
 
 
 def _added(values: Tensor, slots: Tensor, what: Tensor) -> Tensor:

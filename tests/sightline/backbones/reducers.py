@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sightline.backbones import Backbone, Needs, Place, Reducer, Selection, TokenState
+from sightline.backbones.contract.kept_cells import Attending
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,26 @@ class KeepEvery(Reducer):
         exists = kept >= 0
         exists[:, -1] &= state.require_pixels("this test").long().flatten(1).sum(dim=1) % 2 == 0
         return Selection(kept, exists)
+
+
+@dataclass(frozen=True)
+class MergePairs(Reducer):
+    """Merges every second patch that is there into the one before it, at every place named."""
+
+    at: tuple[Place, ...] = (Place("embedding"),)
+    proportional: bool = True
+
+    @property
+    def attending(self) -> Attending:
+        return Attending(proportional=self.proportional)
+
+    def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
+        return dict.fromkeys(self.at, Needs())
+
+    def reduce(self, place: Place, state: TokenState) -> Selection:
+        cells = state.cell_numbers()
+        into = (torch.arange(state.patches) // 2).expand_as(cells)
+        return Selection(cells[:, ::2], into=into)
 
 
 @dataclass(frozen=True)
