@@ -13,6 +13,7 @@ from callbacks.report import Report
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_records import RunRecords
 from callbacks.segment_results import SegmentResults
+from callbacks.tokens.comparison import TokenComparison
 
 __all__ = [
     "AttentionGallery",
@@ -28,5 +29,6 @@ __all__ = [
     "RunRecords",
     "SegmentResults",
     "SideBySideGallery",
+    "TokenComparison",
     "TransferGallery",
 ]

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -286,3 +287,9 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def timing_name(backbone: Backbone) -> str:
+    """Name a measurement of times that begins now, by date and device."""
+    device = device_name(next(backbone.parameters()).device)
+    return f"{datetime.now(UTC).isoformat(timespec='seconds')} on {device}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -12,7 +11,7 @@ import torch
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, device_name, predict_clips
+from callbacks.analysis import COUNTED_CLIPS, Analysis, Context, predict_clips, timing_name
 from callbacks.logging_results import log_results
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
@@ -287,8 +286,7 @@ class PrunedCheckpoints(Analysis):
 
     def _timed(self, context: Context, rows: list[PruningRow]) -> list[PruningRow]:
         clips = context.some_clips("test", self.latency_batch)
-        device = device_name(next(context.backbone.parameters()).device)
-        timing_run = f"{datetime.now(UTC).isoformat(timespec='seconds')} on {device}"
+        timing_run = timing_name(context.backbone)
         timed: list[PruningRow] = []
         for start in range(0, len(rows), MODELS_AT_ONCE):
             group = rows[start : start + MODELS_AT_ONCE]

@@ -1,11 +1,11 @@
-"""The Trainer whose further methods analyse a trained model: the commands ablate, prune and explain."""
+"""The Trainer whose further methods analyse a trained model: the commands ablate, prune, tokens and explain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 
@@ -15,6 +15,7 @@ from callbacks.galleries.attention import AttentionGallery
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
+from callbacks.tokens.comparison import TokenComparison
 from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
 from sightline.relevance.race_settings import RaceSettings
@@ -24,6 +25,7 @@ from sightline.run.paths import RunFolder
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
+    "tokens": [TokenComparison],
     "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True)],
 }
 Split = Literal["train", "val", "test"]
@@ -71,6 +73,30 @@ class RunTrainer(L.Trainer):
         """
         self._analyse("prune", model, datamodule, ckpt_path, "train")
 
+    def tokens(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        methods: list[str | dict[str, Any]] | None = None,
+        kept: list[float] | None = None,
+    ) -> None:
+        """Test a trained model with token reductions at equal shares of kept tokens, without training.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            methods: Token reductions by name, e.g. [random], with options as random:layer=2 or {name: random, options:
+                {layer: 2}}. As configured, by default all that work with the model, if not given.
+            kept: Shares of the tokens to keep, e.g. [0.9,0.5]. As configured, if not given.
+        """
+        steps = self._steps("tokens")
+        for step in steps:
+            if isinstance(step, TokenComparison):
+                step.override(methods, kept)
+        self._analyse("tokens", model, datamodule, ckpt_path, "test", steps=steps)
+
     def explain(
         self,
         model: VideoClassifier,
@@ -88,6 +114,11 @@ class RunTrainer(L.Trainer):
         """
         self._analyse("explain", model, datamodule, ckpt_path, split)
 
+    def _steps(self, command: str) -> list[Analysis]:
+        """Return what a command runs: the callbacks of the configuration that belong to it, else its defaults."""
+        found = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
+        return found or [make() for make in DEFAULT_ANALYSES[command]]
+
     def _analyse(
         self,
         command: str,
@@ -98,9 +129,9 @@ class RunTrainer(L.Trainer):
         overwrite: bool = False,
         sampling: Sampling | None = None,
         race: RaceSettings | None = None,
+        steps: Sequence[Analysis] | None = None,
     ) -> None:
-        steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
-        steps = steps or [make() for make in DEFAULT_ANALYSES[command]]
+        steps = self._steps(command) if steps is None else steps
 
         def work() -> None:
             self.strategy.setup_environment()

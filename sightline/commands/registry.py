@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
     "prune": Command(
         "Export pruned models from a run's scores on the training clips, and test each of them.", TRAINING
     ),
+    "tokens": Command(
+        "Test a trained model with token reductions at equal shares of kept tokens, without training.", TRAINING
+    ),
     "explain": Command("Show and measure what the heads of a trained model look at.", TRAINING),
     "report": Command(
         "Write one HTML file that shows all results of a run, and print the verdict that it opens with.",

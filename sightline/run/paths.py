@@ -19,6 +19,8 @@ from pathlib import Path
 DESCRIPTION = "model.json"
 # What the unpruned model's predictions are called where every frame of a clip is its middle one.
 ONE_FRAME = "one-frame"
+# Where predictions with token reductions that are compared lie, apart from those of exported models with the same plan.
+TOKEN_PREDICTIONS = "tokens"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,16 @@ class RunFolder:
     def predictions(self, model: str) -> Path:
         """Return what a model predicted, clip by clip; models are called by their plan."""
         return self.predictions_folder / f"{model}.csv"
+
+    @property
+    def token_predictions(self) -> Path:
+        """The folder of what the model predicted with fewer tokens, and of the record of these tests."""
+        return self.predictions_folder / TOKEN_PREDICTIONS
+
+    @property
+    def token_record(self) -> Path:
+        """Which tests with fewer tokens are finished, and of which weights and data."""
+        return self.token_predictions / "tested.json"
 
     @property
     def figures(self) -> Path:

@@ -87,18 +87,23 @@ def timing_marks(frame: pd.DataFrame) -> dict[str, str]:
     return {run: f"[{number}]" for number, run in enumerate(runs, 1)} if len(runs) > 1 else {}
 
 
-def timing_notes(frame: pd.DataFrame) -> list[str]:
-    """Say when times were measured, and what keeps them from being compared: several runs, other work beside them."""
-    return [note for note in (_when(frame), _beside_other_work(frame)) if note]
+def timing_notes(frame: pd.DataFrame, command: str = "prune") -> list[str]:
+    """Say when times were measured, and what keeps them from being compared: several runs, other work beside them.
+
+    Args:
+        frame: The table.
+        command: The command of ``train.py`` that measures its times again.
+    """
+    return [note for note in (_when(frame), _beside_other_work(frame, command)) if note]
 
 
-def _beside_other_work(frame: pd.DataFrame) -> str:
+def _beside_other_work(frame: pd.DataFrame, command: str) -> str:
     spread = (100 * frame["clips_per_s_iqr"] / frame["clips_per_s"]).max()
     single = (100 * frame["latency_iqr_ms_b1"] / frame["latency_ms_b1"]).max()
     waited = frame["timing_waited_pct"].max()
     largest = pd.Series([spread, single]).max()
     told = other_work(None if pd.isna(waited) else float(waited), None if pd.isna(largest) else float(largest))
-    return f"Timed beside other work: {told}. `train.py prune` times all rows again." if told else ""
+    return f"Timed beside other work: {told}. `train.py {command}` times all rows again." if told else ""
 
 
 def _when(frame: pd.DataFrame) -> str:
