@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, settle_kernels_of
 from callbacks.galleries.attention import AttentionGallery
+from callbacks.galleries.tokens import TokenGallery
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
@@ -24,7 +25,7 @@ from sightline.run.paths import RunFolder
 DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
-    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True)],
+    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True), partial(TokenGallery, skip_without=True)],
 }
 Split = Literal["train", "val", "test"]
 
@@ -77,16 +78,23 @@ class RunTrainer(L.Trainer):
         datamodule: ClipDataModule,
         ckpt_path: str | None = None,
         split: Split = "test",
+        tokens: dict[str, Any] | None = None,
     ) -> None:
-        """Show and measure what the heads of a trained model look at.
+        """Show and measure what the heads of a trained model look at, and which tokens a token reduction keeps.
 
         Args:
             model: The classifier.
             datamodule: The data.
             ckpt_path: The weights; the run's best if not given.
             split: The clips to look at.
+            tokens: Draw only which tokens this token reduction keeps; --tokens random --tokens.kept 0.5 for short. By
+                default those of the exported models that run with fewer tokens.
         """
-        self._analyse("explain", model, datamodule, ckpt_path, split)
+        only = None
+        if tokens is not None:
+            configured = (c for c in self.callbacks if isinstance(c, TokenGallery))  # type: ignore[attr-defined]
+            only = next(configured, TokenGallery()).only(tokens)
+        self._analyse("explain", model, datamodule, ckpt_path, split, only=only)
 
     def _analyse(
         self,
@@ -98,9 +106,10 @@ class RunTrainer(L.Trainer):
         overwrite: bool = False,
         sampling: Sampling | None = None,
         race: RaceSettings | None = None,
+        only: Analysis | None = None,
     ) -> None:
         steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
-        steps = steps or [make() for make in DEFAULT_ANALYSES[command]]
+        steps = [only] if only is not None else steps or _default_steps(command, model)
 
         def work() -> None:
             self.strategy.setup_environment()
@@ -125,3 +134,10 @@ class RunTrainer(L.Trainer):
             work()
         else:
             launcher.launch(work, trainer=self)
+
+
+def _default_steps(command: str, model: VideoClassifier) -> list[Analysis]:
+    """Return what runs where nothing is configured; of a model with fewer tokens, what can be said of it."""
+    steps = [make() for make in DEFAULT_ANALYSES[command]]
+    able = [step for step in steps if step.takes_tokens]
+    return able if model.tokens is not None and able else steps
