@@ -50,7 +50,7 @@ def grad_norm(backbone: Backbone, clips: Tensor, labels: Tensor) -> CellMap:
             if step.layer is not None and step.site == step.layer.sites[0].name:
                 entering.append(step.before)
             state = step.after
-        # In double precision: where the label's probability rounds to 1 in single, its gradient would be 0.
+        # In double precision: in single, the gradient at the label's logit is 0 once its probability rounds to 1.
         loss = F.cross_entropy(backbone.classify(state).double(), labels.to(clips.device), reduction="sum")
         # Clips do not influence each other: the gradient of the sum is that of each clip's own loss.
         gradients = torch.autograd.grad(loss, [state.tokens for state in entering])

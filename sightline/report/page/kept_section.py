@@ -60,7 +60,7 @@ def _tables(table: pd.DataFrame, split: str) -> list[Block]:
         ],
         methods,
         f"On {clips['sample_id'].nunique()} {split} clips. Trajectory sum: how much of the last frame was to be seen "
-        "in the frames before, from 0 to their number; the lower, the less is said twice. It falls with the number of "
+        "in the frames before, at most their number; the lower, the less is said twice. It falls with the number of "
         "tokens, so compare with as many at random.",
     )  # fmt: skip
     by_place = table.groupby(["tokens", "place", "grid"], sort=False)
