@@ -3,6 +3,7 @@
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.galleries.attention import AttentionGallery
 from callbacks.galleries.side_by_side import SideBySideGallery
+from callbacks.galleries.tokens import TokenGallery
 from callbacks.galleries.transfer import TransferGallery
 from callbacks.gradient_screening import GradientScreening
 from callbacks.pointing_game import PointingGame
@@ -30,5 +31,6 @@ __all__ = [
     "SegmentResults",
     "SideBySideGallery",
     "TokenComparison",
+    "TokenGallery",
     "TransferGallery",
 ]

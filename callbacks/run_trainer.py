@@ -12,6 +12,7 @@ import lightning as L
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, settle_kernels_of
 from callbacks.galleries.attention import AttentionGallery
+from callbacks.galleries.tokens import TokenGallery
 from callbacks.pointing_game import PointingGame
 from callbacks.pruned_checkpoints import PrunedCheckpoints
 from callbacks.relevance_boxplots import RelevanceBoxplots
@@ -26,7 +27,7 @@ DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
     "tokens": [TokenComparison],
-    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True)],
+    "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True), partial(TokenGallery, skip_without=True)],
 }
 Split = Literal["train", "val", "test"]
 
@@ -91,7 +92,7 @@ class RunTrainer(L.Trainer):
                 {layer: 2}}. As configured, by default all that work with the model, if not given.
             kept: Shares of the tokens to keep, e.g. [0.9,0.5]. As configured, if not given.
         """
-        steps = self._steps("tokens")
+        steps = self._steps("tokens", model)
         for step in steps:
             if isinstance(step, TokenComparison):
                 step.override(methods, kept)
@@ -103,21 +104,33 @@ class RunTrainer(L.Trainer):
         datamodule: ClipDataModule,
         ckpt_path: str | None = None,
         split: Split = "test",
+        tokens: dict[str, Any] | None = None,
     ) -> None:
-        """Show and measure what the heads of a trained model look at.
+        """Show and measure what the heads of a trained model look at, and which tokens a token reduction keeps.
 
         Args:
             model: The classifier.
             datamodule: The data.
             ckpt_path: The weights; the run's best if not given.
             split: The clips to look at.
+            tokens: Draw only which tokens this token reduction keeps; --tokens random --tokens.kept 0.5 for short. By
+                default those of the exported models that run with fewer tokens.
         """
-        self._analyse("explain", model, datamodule, ckpt_path, split)
+        steps = None
+        if tokens is not None:
+            configured = (c for c in self.callbacks if isinstance(c, TokenGallery))  # type: ignore[attr-defined]
+            steps = [next(configured, TokenGallery()).only(tokens)]
+        self._analyse("explain", model, datamodule, ckpt_path, split, steps=steps)
 
-    def _steps(self, command: str) -> list[Analysis]:
-        """Return what a command runs: the callbacks of the configuration that belong to it, else its defaults."""
+    def _steps(self, command: str, model: VideoClassifier) -> list[Analysis]:
+        """Return what a command runs: the callbacks of the configuration that belong to it, else its defaults.
+
+        Of the defaults, only what can be said of it where the model runs with fewer tokens.
+        """
         found = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
-        return found or [make() for make in DEFAULT_ANALYSES[command]]
+        steps = found or [make() for make in DEFAULT_ANALYSES[command]]
+        able = [step for step in steps if step.takes_tokens]
+        return able if not found and model.tokens is not None and able else steps
 
     def _analyse(
         self,
@@ -131,7 +144,7 @@ class RunTrainer(L.Trainer):
         race: RaceSettings | None = None,
         steps: Sequence[Analysis] | None = None,
     ) -> None:
-        steps = self._steps(command) if steps is None else steps
+        steps = self._steps(command, model) if steps is None else steps
 
         def work() -> None:
             self.strategy.setup_environment()

@@ -199,5 +199,7 @@ class TokenComparison(Analysis):
 def _shares(kept: Sequence[float]) -> list[float]:
     found = sorted(set(map(float, kept)), reverse=True)
     if not found or not all(0 < share <= 1 for share in found):
-        raise ValueError(f"Shares of tokens to keep lie above 0 and at most 1; got {', '.join(map(str, kept)) or 'none'}.")
+        raise ValueError(
+            f"Shares of tokens to keep lie above 0 and at most 1; got {', '.join(map(str, kept)) or 'none'}."
+        )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.backbones import AttentionLayout
+from sightline.backbones.contract.layout import coarser_cells
 from sightline.types import InputSpec
 
 Mode = Literal["nearest", "trilinear"]
@@ -59,6 +61,18 @@ class CellMap:
             )
         return CellMap(self.values * other.values, self.cell, self.clip)
 
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        t, h, w = self.values.shape[1:]
+        return t, h, w
+
+    def at(self, grid: tuple[int, int, int]) -> CellMap:
+        """Return the sums over the cells of a coarser grid (T, H, W) on the same clip; their total stays the same."""
+        inside = cells_within(self.grid, grid, self.values.device)
+        sums = self.values.new_zeros(len(self.values), math.prod(grid)).index_add(1, inside, self.values.flatten(1))
+        t, h, w = (size * -(-cells // coarse) for size, cells, coarse in zip(self.cell, self.grid, grid, strict=True))
+        return CellMap(sums.unflatten(1, grid), (t, h, w), self.clip)
+
     def pixels(self, mode: Mode = "nearest") -> Tensor:
         """Return the map on the clip's own frames, float32 (B, T, H, W).
 
@@ -81,6 +95,11 @@ class CellMap:
     def _described(self) -> str:
         grid, cell = ("x".join(map(str, sizes)) for sizes in (self.values.shape, self.cell))
         return f"{grid} cells of {cell} in clips of {self.clip}"
+
+
+def cells_within(fine: tuple[int, int, int], coarse: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Cell of a coarse grid that each cell of a finer grid over the same clip lies in, int64 (cells of the finer,)."""
+    return coarser_cells(torch.arange(math.prod(fine), device=device), fine, coarse)
 
 
 def _shared_out(values: Tensor, merged_into: Tensor) -> Tensor:

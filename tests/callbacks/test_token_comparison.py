@@ -46,7 +46,13 @@ def compared(cabin_root, tmp_path_factory) -> Context:
 
 
 def step(**changes) -> TokenComparison:
-    given = {"methods": ["random", LATE], "kept": [0.5, 0.9, 0.75], "draws": 2, "latency_repeats": 1, "latency_batch": 2}
+    given = {
+        "methods": ["random", LATE],
+        "kept": [0.5, 0.9, 0.75],
+        "draws": 2,
+        "latency_repeats": 1,
+        "latency_batch": 2,
+    }
     return TokenComparison(**given | changes)
 
 

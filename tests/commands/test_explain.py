@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 import train
+from callbacks.commands.training import with_tokens
 from tests.commands.calling import error_of
 from tests.conftest import CABIN
 
@@ -45,3 +47,53 @@ def test_a_model_is_shown_on_other_data(own_run: Path, tmp_path: Path, cabin_roo
     step["init_args"]["classes"] = {"sleeping": "steering"}
     path.write_text(yaml.safe_dump({"trainer": {"callbacks": [step]}}))
     assert "'sleeping', which is no class of the model's: steering, texting-on-phone" in error_of(capsys, *arguments)
+
+
+def test_a_token_reduction_is_drawn_alone(own_run: Path, capsys):
+    shutil.rmtree(own_run / "relevance")  # which only the maps of heads need
+    before = (own_run / "report.html").read_text()
+    train.main(["explain", "--run", str(own_run), "--tokens", "random", "--tokens.kept=0.25"])
+    printed = capsys.readouterr().out
+    assert "random_kept0.25: 62 % of the tokens kept" in printed
+    table = pd.read_csv(own_run / "tables/kept_tokens_test.csv")
+    assert table["tokens"].unique().tolist() == ["random_kept0.25"]
+    assert {path.suffix for path in (own_run / "attention").glob("*_random_kept0.25_kept.*")} == {".png", ".mp4"}
+    page = (own_run / "report.html").read_text()
+    assert "What random_kept0.25 keeps" in page
+    assert "What random_kept0.25 keeps" not in before
+    told = error_of(capsys, "explain", "--run", str(own_run), "--tokens", "random", "--tokens.share", "0.5")
+    assert "random has no option 'share'" in told
+
+
+@pytest.mark.slow
+def test_exported_models_with_fewer_tokens_are_drawn(own_run: Path, capsys):
+    callback = ["--trainer.callbacks", "callbacks.PrunedCheckpoints"]
+    tokens = ["--trainer.callbacks.tokens", "[{name: random, options: {kept: 0.25}}]"]
+    train.main(["prune", "--run", str(own_run), *callback, *tokens])
+    plan = "tokens-none-reduced-k0-random_kept0.25"
+    train.main(["explain", "--run", str(own_run)])
+    drawn = {path.name for path in (own_run / "attention").glob("*.png")}
+    assert sum(name.endswith("_random_kept0.25_kept.png") for name in drawn) == 2
+    assert any(name.endswith("_heads.png") for name in drawn)
+    first = (own_run / "tables/kept_tokens_test.csv").read_text()
+    checkpoint = own_run / "pruned" / plan / "model.ckpt"
+    train.main(["explain", "--run", str(own_run), "--ckpt_path", str(checkpoint)])
+    assert (own_run / "tables/kept_tokens_test.csv").read_text() == first
+    told = error_of(
+        capsys, "explain", "--run", str(own_run), "--ckpt_path", str(checkpoint), "--tokens", "random"
+    )  # fmt: skip
+    assert "tokens are not reduced twice" in told
+
+
+def test_options_of_a_reduction_become_one_object():
+    found = with_tokens(["--tokens", "random", "--split", "val", "--tokens.kept", "0.5", "--tokens.seed=3"])
+    assert found[:1] + found[2:] == ["--tokens", "--split", "val"]
+    told = json.loads(found[1])
+    assert (told["name"], told["options"]["kept"], told["options"]["seed"]) == ("random", 0.5, 3)
+    assert json.loads(with_tokens(["--tokens=random"])[1])["options"]["kept"] == 0.5
+    assert with_tokens(["--tokens", '{"name": "random"}']) == ["--tokens", '{"name": "random"}']
+    assert with_tokens(["--run", "runs/x"]) == ["--run", "runs/x"]
+    with pytest.raises(ValueError, match=r"--tokens\.kept is an option of a token reduction: name one"):
+        with_tokens(["--tokens.kept", "0.5"])
+    with pytest.raises(ValueError, match="the name of a token reduction behind --tokens, got none"):
+        with_tokens(["--tokens"])

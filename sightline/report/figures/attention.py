@@ -133,12 +133,12 @@ class HeadGrid:
         height, width = frames.shape[1:3]
         panel = _WIDTH / len(columns) * 0.93  # the rest is the colour bar's
         self.figure = new_figure(_WIDTH, len(rows) * (panel * height / (2.03 * width) + 0.5) + 0.7)
-        _head(self.figure, title, note)
+        heading(self.figure, title, note)
         grid = self.figure.subplots(len(rows), len(columns), squeeze=False)
         for row, line in zip(rows, grid, strict=True):
             scale = shared_scale(_maps(rows, row.scale))
             for place, (shown, axes) in enumerate(zip(row.panels, line, strict=True)):
-                _bare(axes)
+                bare(axes)
                 if place == 0:
                     axes.set_ylabel(row.title, fontsize=LABEL_SIZE, fontweight="bold")
                 if shown is not None:
@@ -148,7 +148,7 @@ class HeadGrid:
             axes.set_title(f"{name}\n{own}" if own else name, fontsize=LABEL_SIZE, parse_math=False)
         for meaning in dict.fromkeys(row.scale for row in rows):
             beside = [axes for row, line in zip(rows, grid, strict=True) if row.scale == meaning for axes in line]
-            _color_bar(self.figure, beside, shared_scale(_maps(rows, meaning)), meaning)
+            color_bar(self.figure, beside, shared_scale(_maps(rows, meaning)), meaning)
 
     def _add(self, axes: Axes, frames: Frames, panel: Panel, scale: Scale) -> None:
         pairs = np.stack(
@@ -164,7 +164,7 @@ class HeadGrid:
         for image, axes, pairs, still in drawn:
             at = still if frame is None else frame
             image.set_data(pairs[at])
-            axes.set_xlabel(_frame_name(at, self._length), fontsize=TICK_SIZE, color=MUTED, labelpad=2)
+            axes.set_xlabel(frame_name(at, self._length), fontsize=TICK_SIZE, color=MUTED, labelpad=2)
 
     def play(self) -> Iterator[Frames]:
         """Yield the figure (height, width, 3) with all heads at the first frame, at the second, and so on.
@@ -216,20 +216,20 @@ def strip_figure(frames: Frames, panels: Sequence[Panel], title: str, note: str 
     page = _WIDTH * max(0.5, len(shown) / COLUMNS)
     row = (page - 1.2) / len(shown) * height / width + 0.3
     figure = new_figure(page, row * (len(panels) + 1) + 0.8)
-    _head(figure, title, note)
+    heading(figure, title, note)
     rows = figure.subplots(len(panels) + 1, 1, squeeze=False)[:, 0]
     pictures = [frames, *(_drawn_over(frames, panel) for panel in panels)]
     titles = ["frames", *(panel.title for panel in panels)]
     for axes, picture, name in zip(rows, pictures, titles, strict=True):
-        _bare(axes)
+        bare(axes)
         axes.imshow(strip(picture[part]), interpolation="nearest")
         axes.set_title(name, loc="left", fontsize=LABEL_SIZE, parse_math=False)
     for axes, panel in zip(rows[1:], panels, strict=True):
-        _color_bar(figure, [axes], shared_scale([panel.pixels]), "weight")
+        color_bar(figure, [axes], shared_scale([panel.pixels]), "weight")
     step = strip(frames[part]).shape[1] / len(shown)
     rows[-1].set_xticks(
         [step * (place + 0.5) for place in range(len(shown))],
-        [_frame_name(frame, len(frames)) for frame in shown],
+        [frame_name(frame, len(frames)) for frame in shown],
         fontsize=TICK_SIZE,
         color=MUTED,
     )
@@ -258,24 +258,28 @@ def _drawn_over(frames: Frames, panel: Panel, scale: Scale | None = None) -> Fra
     return overlay(frames, panel.pixels, (scale.low, scale.high))
 
 
-def _frame_name(frame: int, frames: int) -> str:
+def frame_name(frame: int, frames: int) -> str:
+    """Name a frame by its number, from 1."""
     return f"frame {frame + 1} of {frames}"
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Take from axes all but the picture."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
-def _head(figure: Figure, title: str, note: str) -> None:
+def heading(figure: Figure, title: str, note: str) -> None:
+    """Put a title above a figure and small print under it."""
     # A clip's name may have dollar signs, which would begin a formula.
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, parse_math=False)
     if note:
         figure.supxlabel(note, x=0.01, ha="left", fontsize=NOTE_SIZE, color=MUTED, parse_math=False)
 
 
-def _color_bar(figure: Figure, beside: Sequence[Any], scale: Scale, meaning: str) -> None:
+def color_bar(figure: Figure, beside: Sequence[Any], scale: Scale, meaning: str) -> None:
+    """Draw a colour scale beside axes, and what it means."""
     colours = ScalarMappable(Normalize(scale.low, scale.high), COLOR_MAP)
     bar = figure.colorbar(
         colours,

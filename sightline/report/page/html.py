@@ -18,8 +18,9 @@ from plotly.offline import get_plotlyjs
 from sightline.report.figures.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, RULE, SKY, VERMILLION
 from sightline.report.page.blocks import Chart, Folded, Section
 from sightline.report.page.confusion_section import confusion_section
-from sightline.report.page.gallery_section import gallery_section
+from sightline.report.page.gallery_section import Embedding, gallery_section
 from sightline.report.page.heads_section import heads_section
+from sightline.report.page.kept_section import kept_section
 from sightline.report.page.pointing_section import pointing_section
 from sightline.report.page.provenance_section import facts, provenance_section
 from sightline.report.page.pruning_section import pruning_section
@@ -74,7 +75,9 @@ def write_report(run: Path | str, out: Path | str | None = None, embed_mb: float
 def render(results: RunResults, page: Path, embed_mb: float) -> str:
     """Make the page's text."""
     sections = [make(results) for make in _SECTIONS]
-    sections += [gallery_section(results, page, embed_mb), unreadable_section(results), provenance_section(results)]
+    embedding = Embedding(page, embed_mb)
+    sections += [gallery_section(results, embedding), kept_section(results, embedding)]
+    sections += [unreadable_section(results), provenance_section(results)]
     environment = Environment(
         loader=PackageLoader("sightline.report.page", "template"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

@@ -1,0 +1,134 @@
+"""The gallery of kept tokens on a run: its files, its table against slow code, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import av
+import pandas as pd
+import pytest
+import torch
+
+from callbacks import TokenGallery
+from callbacks.galleries.tokens import _told
+from lightning_modules import VideoClassifier
+from sightline.backbones import Place
+from sightline.explain.methods.grad_norm import grad_norm
+from sightline.export.writing import export_model
+from sightline.pruning.plan import PruningPlan, unpruned_plan, unremoved_plan
+from sightline.report.figures.kept_tokens import KeptTokens
+from sightline.tokens import TokenReduction, trace
+from sightline.tokens.trajectory import trajectory_sums
+from tests.conftest import TINY_SWIN, randomise
+
+HALF = TokenReduction.of("random", {"layer": 0})
+QUARTER = TokenReduction.of("random", {"kept": 0.25})
+
+
+@pytest.fixture(autouse=True)
+def weights_that_matter(context):
+    randomise(context.backbone)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures and videos of one pixel: drawing them takes far longer than all else."""
+    monkeypatch.setattr("callbacks.galleries.tokens.write_picture", lambda figure, path: path.write_text("x"))
+    monkeypatch.setattr("callbacks.galleries.tokens.write_video", lambda frames, path: path.write_text("x"))
+    monkeypatch.setattr(KeptTokens, "figure", lambda self, title, note: None)
+    monkeypatch.setattr(KeptTokens, "video", lambda self: None)
+
+
+def export(context, plan: PruningPlan) -> None:
+    smaller = context.backbone.without(plan.removed_layers)
+    export_model(
+        smaller, context.run.pruned(plan.plan_id), name="video_swin_demo", options=TINY_SWIN, plan=plan, provenance={},
+        sampling={}, hyper_parameters={},
+    )  # fmt: skip
+
+
+def drawn(context, **options) -> pd.DataFrame:
+    TokenGallery(max_clips=1, random_draws=1, **options).analyse(context)
+    return pd.read_csv(context.run.table("kept_tokens_test"))
+
+
+def test_pictures_videos_captions_and_a_table(context, capsys):
+    table = drawn(context, tokens=[HALF.plain()], trajectory_layer=1)
+    [row] = table.to_dict("records")
+    index = json.loads(context.run.captions.read_text())
+    assert {path.name for path in context.run.attention.iterdir()} == {*index, "index.json"}
+    [picture, video] = index
+    assert picture.endswith(f"_{HALF.label}_kept.png")
+    assert f"What {HALF.label} keeps" in index[video]
+    with av.open(str(context.run.attention / video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+
+    clips = context.data.clips("test")
+    place = next(at for at, clip in enumerate(clips) if clip.sample_id == row["sample_id"])
+    clip = next(iter(context.batches("test", [place], 1)))["clip"]
+    values = grad_norm(context.backbone, clip, torch.tensor([clips[place].label])).values.flatten()
+    [kept] = trace(context.backbone, clip, HALF.build())
+    mass = sum(float(values[cell]) for cell in kept.cells[0].tolist()) / float(values.sum())
+    assert row["gradnorm_pct"] == pytest.approx(100 * mass, rel=1e-4)
+    assert (row["tokens_pct"], row["cells_pct"], row["grid"], row["place"]) == (50, 50, "2x8x8", "layer 0")
+    # Layer 0 runs on all tokens, layer 1 on half, and the second stage fills its grid.
+    assert row["kept_pct"] == pytest.approx(100 * (1 + 0.5 + 1 + 1) / 4)
+    found = trajectory_sums(context.backbone, clip, HALF.build(), 1).item()
+    assert row["trajectory_sum"] == pytest.approx(found, rel=1e-4)
+    assert row["trajectory_all"] == pytest.approx(trajectory_sums(context.backbone, clip, layer=1).item(), rel=1e-4)
+    assert row["trajectory_random"] != row["trajectory_sum"]
+    assert f"{HALF.label}: 88 % of the tokens kept" in capsys.readouterr().out
+
+
+def test_an_earlier_gallery_goes_and_other_files_stay(context, undrawn):
+    drawn(context, tokens=[HALF.plain(), QUARTER.plain()])
+    assert len(list(context.run.attention.glob("*_kept.png"))) == 2
+    (context.run.attention / "a_heads.png").write_text("x")
+    drawn(context, tokens=[QUARTER.plain()])
+    assert [path.name.endswith(f"_{QUARTER.label}_kept.png") for path in context.run.attention.glob("*_kept.png")] == [
+        True
+    ]
+    assert (context.run.attention / "a_heads.png").exists()
+
+
+def test_exported_models_are_drawn_with_their_own_layers_and_reduction(context, undrawn):
+    export(context, unpruned_plan())
+    export(context, unremoved_plan(QUARTER))
+    cut = PruningPlan("relevance", "r", "lowest", 1, (1,), tokens=HALF)
+    export(context, cut)
+    table = drawn(context).set_index("tokens")
+    assert list(table.index) == [cut.plan_id, QUARTER.label]
+    # Layer 0 on all tokens, then the second stage, which fills its grid: layer 1 was removed.
+    assert table["kept_pct"][cut.plan_id] == pytest.approx(100)
+    named = drawn(context, plans=[f"{context.run.pruned(cut.plan_id)}/"])
+    assert named["tokens"].tolist() == [cut.plan_id]
+    with pytest.raises(ValueError, match="runs with all tokens; name an export that runs with fewer"):
+        drawn(context, plans=unpruned_plan().plan_id)
+
+
+def test_a_model_that_was_trained_with_fewer_tokens_is_drawn_with_these(context, undrawn):
+    options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
+    module = VideoClassifier(
+        2, backbone="video_swin_demo", frames=4, size=32, options=options, tokens=QUARTER.plain()
+    )  # fmt: skip
+    TokenGallery().check(module)
+    assert drawn(replace(context, module=module))["tokens"].tolist() == [QUARTER.label]
+    with pytest.raises(ValueError, match=f"runs with {QUARTER.label} already, and tokens are not reduced twice"):
+        TokenGallery(tokens=[HALF.plain()]).check(module)
+
+
+def test_without_any_reduction(context):
+    TokenGallery(skip_without=True).analyse(context)
+    assert not context.folder.exists()
+    with pytest.raises(ValueError, match="no exported model that runs with fewer tokens"):
+        TokenGallery().analyse(context)
+    with pytest.raises(ValueError, match="layers 0 to 3; tokens cannot be dropped after layer 9"):
+        TokenGallery(tokens=[{"name": "random", "options": {"layer": 9}}]).analyse(context)
+    with pytest.raises(ValueError, match="random_draws of at least 1, got 0"):
+        TokenGallery(random_draws=0)
+
+
+def test_places_are_told_in_words():
+    places = [Place("embedding"), Place("layer", 4), Place("attention", 2), Place("stage", 1)]
+    assert [_told(place) for place in places] == [
+        "after the embedding", "after layer 4", "inside layer 2", "entering stage 1"
+    ]  # fmt: skip
