@@ -52,8 +52,8 @@ class TokenComparison(Analysis):
         Args:
             methods: Token reductions by name, e.g. random, with options as random:layer=2 or {name: random, options:
                 {layer: 2}}; all that work with the model if not given.
-            kept: Shares of the tokens to keep, mean over layers and clips; 0.9, 0.7, 0.5 and 0.25 if not given. Of every
-                method, the amount that comes nearest is tested.
+            kept: Shares of the tokens to keep, mean over layers and clips; 0.9, 0.7, 0.5 and 0.25 if not given. The
+                amount of every method that comes nearest is tested.
             draws: How many draws of random dropping are tested at each share.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).

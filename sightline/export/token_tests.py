@@ -75,8 +75,7 @@ class TokenTest:
 
 def choose_amount(method: TokenReduction, kept: float, backbone: Backbone, clips: Tensor) -> TokenTest:
     """Choose the amount of a method that keeps a share; arguments as of `sightline.tokens.equal_kept.at_kept`."""
-    some = clips[:1] if REDUCERS[method.name].equal_counts else clips
-    tokens, share = at_kept(method, backbone, kept, some)
+    tokens, share = at_kept(method, backbone, kept, clips)
     return TokenTest(method, kept, tokens, share)
 
 
