@@ -8,7 +8,8 @@ other elementwise work count nothing.
 The pass that is counted runs without data on PyTorch's ``meta`` device, where only shapes are computed, and with
 unfused attention. So the count neither depends on which fused kernel a machine would choose (their counters differ, and
 some have none) nor takes memory, and terms that a family folds into the fused call do not distort it. Where tokens are
-dropped, what runs may depend on the clip: then real clips run, likewise unfused.
+dropped, what runs may depend on the clip: then real clips run, likewise unfused. It does not where every clip keeps
+equally many tokens and attention runs among all that are left, or on literally filled groups.
 """
 
 from __future__ import annotations
@@ -52,19 +53,25 @@ def count_cost(backbone: Backbone, reducer: Reducer | None = None, clips: Tensor
 
     Args:
         backbone: On any device.
-        reducer: Chooses the tokens to go on with. What it keeps may depend on the clip, so that multiply-adds are
-            counted while clips run; without one no clip is needed (about half a second).
+        reducer: Chooses the tokens to go on with. What runs may depend on the clip then, see `counts_by_shapes`; if
+            so, multiply-adds are counted while clips run. Otherwise no clip is needed (about half a second).
         clips: The clips to count on, uint8 or float in [0, 1] (B, 3, T, H, W); one clip of noise if None, which is
-            right only for a reducer that keeps equally many tokens of every clip. Unused without a reducer.
+            right only for a reducer that keeps equally many tokens of every clip. Unused where shapes tell all.
 
     Raises:
         ValueError: If the reducer cannot work with this backbone, or there is no clip.
     """
     params = sum(p.numel() for p in backbone.parameters())
-    if reducer is None:
-        return Cost(params, count_macs(backbone, lambda twin, batch: twin(batch)))
+    if reducer is None or counts_by_shapes(backbone, reducer):
+        return Cost(params, count_macs(backbone, lambda twin, batch: twin(batch, reducer=reducer)))
     counts = macs_by_clip(backbone, reducer, example_clips(backbone, 1) if clips is None else clips)
     return Cost(params, round(sum(counts) / len(counts)))
+
+
+def counts_by_shapes(backbone: Backbone, reducer: Reducer) -> bool:
+    """Whether a reducer costs the same on every clip, so that shapes tell its multiply-adds."""
+    same_attention = backbone.dropped_tokens == "left_out" or not reducer.attending.sparse
+    return reducer.shapes_alone and reducer.equal_counts and same_attention
 
 
 @torch.no_grad()

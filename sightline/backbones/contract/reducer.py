@@ -204,6 +204,7 @@ class ReductionPoints:
                     self._features_of.setdefault(index, set()).update(needs.features)
                 for index in range(min(before, default=until), until):
                     self._carried_past.setdefault(index, set()).update(needs.features)
+        self._first = min(self._places, key=self._turn, default=None)
 
     @property
     def need_pixels(self) -> bool:
@@ -232,6 +233,11 @@ class ReductionPoints:
         needs = self._places.get(place)
         if needs is None:
             return state
+        if place == self._first and state.kept is not None:
+            raise ValueError(
+                f"Tokens were already dropped before {place}, the first place of this token reduction: only one can "
+                "run. Give the same one to embed and run, and start from a state with all tokens."
+            )
         assert all(values.shape[:2] == state.tokens.shape[:2] for values in state.features.values())
         features = {name: values for name, values in state.features.items() if name in set[str](needs.features)}
         if needs.attention and (layer := self._following(place)) is not None:
@@ -239,6 +245,11 @@ class ReductionPoints:
         shown = replace(state, pixels=state.pixels if needs.pixels else None, features=features)
         kept = self._reducer.reduce(place, shown)
         return state if kept is None else kept.of(state, self._reducer.attending)
+
+    def _turn(self, place: Place) -> tuple[int, int]:
+        """Return what sorts places in the order of a run."""
+        index = self._backbone.stage_starts[place.index] if place.kind == "stage" else place.index
+        return index, ("embedding", "stage", "attention", "layer").index(place.kind)
 
     def _following(self, place: Place) -> Layer | None:
         """Return the first layer behind a place that exists, has heads and is not ablated; None where none follows.

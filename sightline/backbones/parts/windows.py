@@ -115,9 +115,10 @@ def own_places(kept: KeptCells, geometry: WindowGeometry) -> Tensor:
 
     def build() -> Tensor:
         cells = geometry.cells(kept.cells.device).flatten()
-        inside = torch.nonzero(cells != NO_TOKEN).squeeze(1)
-        place = torch.zeros(kept.count, dtype=torch.int64, device=cells.device)
-        place[cells[inside]] = inside
+        # One place more takes the padding. No shape depends on values, so that programs and mere shapes can run too.
+        slots = torch.where(cells == NO_TOKEN, kept.count, cells)
+        place = torch.zeros(kept.count + 1, dtype=torch.int64, device=cells.device)
+        place = place.scatter(0, slots, torch.arange(len(cells), device=cells.device))
         return place[kept.cells.clamp(min=0)]
 
     return kept.plan(("own_places", geometry), build)
