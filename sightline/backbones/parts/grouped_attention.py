@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.state import TokenState
-from sightline.backbones.parts.attention import attention
+from sightline.backbones.parts.attention import attention, only_counts
 
 # What a call costs beside its work, in multiply-adds: some ten microseconds on one core of a CPU. An accelerator
 # computes so much in the time that starting a call takes that all groups of a kind run as one.
@@ -108,7 +108,9 @@ def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], width: in
     order = [group for group, count in enumerate(q_counts) if count]
     order.sort(key=lambda group: (kinds[group], -k_counts[group], -q_counts[group]))
     sizes = [(kinds[group], q_counts[group], k_counts[group]) for group in order]
-    calls = cut(sizes, 2 * width, CALL if device.type == "cpu" else CALL_ELSEWHERE)
+    # What is counted is the work alone, whichever machine counts it.
+    at_most = 0 if only_counts(queries.rows) else CALL if device.type == "cpu" else CALL_ELSEWHERE
+    calls = cut(sizes, 2 * width, at_most)
     groups = torch.tensor(order, dtype=torch.int64, device=device)
     query_source, query_there = _padded(queries.counts, groups, [(call.groups, call.queries) for call in calls])
     key_source, key_there = _padded(keys.counts, groups, [(call.groups, call.keys) for call in calls])
@@ -124,13 +126,13 @@ def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], width: in
     )
 
 
-def cut(sizes: Sequence[tuple[int, int, int]], per_pair: int, call: int) -> list[Call]:
+def cut(sizes: Sequence[tuple[int, int, int]], per_pair: int, in_vain_at_most: int) -> list[Call]:
     """Cut groups, which stand in order of size, into calls.
 
     Args:
         sizes: Kind, number of queries and number of keys of each.
         per_pair: Multiply-adds for a query and a key.
-        call: What a call costs beside these, in multiply-adds.
+        in_vain_at_most: What one group more may bring in padding, in multiply-adds.
     """
     calls: list[Call] = []
     for kind, q, k in sizes:
@@ -139,7 +141,7 @@ def cut(sizes: Sequence[tuple[int, int, int]], per_pair: int, call: int) -> list
             joined = Call(kind, last.groups + 1, max(last.queries, q), max(last.keys, k))
             pairs = joined.groups * joined.queries * joined.keys
             in_vain = pairs - last.groups * last.queries * last.keys - q * k
-            if in_vain * per_pair <= call and pairs <= MOST_PAIRS:
+            if in_vain * per_pair <= in_vain_at_most and pairs <= MOST_PAIRS:
                 calls[-1] = joined
                 continue
         calls.append(Call(kind, 1, q, k))
