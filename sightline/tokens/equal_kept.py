@@ -55,33 +55,35 @@ def at_kept(tokens: TokenReduction, backbone: Backbone, kept: float, clips: Tens
 def nearest_amount(share: Callable[[int], float], amounts: int, wanted: float) -> tuple[int, float]:
     """Return an index whose share is as near as any to the one wanted, and its share.
 
-    Every share costs a run of the model. They fall about evenly with the index for most methods, so that a straight
-    line between two finds the third almost at once; where they do not, every other step halves what is left.
+    Every share costs a run of the model. They fall evenly with the index for most methods: the first guess takes that
+    for granted, and a straight line between two shares then finds the next. Where they do not, every other step halves
+    what is left.
 
     Args:
         share: Kept share of an amount by its index, falling from 0 to ``amounts`` - 1; asked once for each.
         amounts: How many there are.
-        wanted: Between 0 and 1.
+        wanted: Above 0 and at most 1.
     """
-    low, high = 0, amounts - 1
-    at_low = share(low)
-    if at_low <= wanted or high == low:
-        return low, at_low
-    at_high = share(high)
-    if at_high >= wanted:
-        return high, at_high
+    guess = min(round((1 - wanted) * amounts), amounts - 1)
+    shares = {guess: share(guess)}
+    if abs(shares[guess] - wanted) < EXACT:
+        return guess, shares[guess]
+    end = amounts - 1 if shares[guess] > wanted else 0
+    if end != guess:
+        shares[end] = share(end)
+    if (shares[end] > wanted) == (shares[guess] > wanted):
+        return end, shares[end]  # no amount comes nearer
+    low, high = sorted((guess, end))
     straight = True
     while high - low > 1:
         middle = (low + high) // 2
         if straight:
-            guess = low + (high - low) * (at_low - wanted) / (at_low - at_high)
-            middle = min(max(round(guess), low + 1), high - 1)
+            from_low = (high - low) * (shares[low] - wanted) / (shares[low] - shares[high])
+            middle = min(max(low + round(from_low), low + 1), high - 1)
         straight = not straight
-        found = share(middle)
-        if abs(found - wanted) < EXACT:
-            return middle, found
-        if found >= wanted:
-            low, at_low = middle, found
-        else:
-            high, at_high = middle, found
-    return (low, at_low) if at_low - wanted <= wanted - at_high else (high, at_high)
+        shares[middle] = share(middle)
+        if abs(shares[middle] - wanted) < EXACT:
+            return middle, shares[middle]
+        low, high = (middle, high) if shares[middle] > wanted else (low, middle)
+    nearest = low if shares[low] - wanted <= wanted - shares[high] else high
+    return nearest, shares[nearest]

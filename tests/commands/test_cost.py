@@ -8,6 +8,7 @@ import pytest
 
 from sightline.backbones import build_backbone
 from sightline.export.counting import count_cost, percent_change
+from sightline.tokens import REDUCERS
 from tests.commands.calling import code_of, error_of
 from tests.sightline.export.test_cost import demo_macs
 
@@ -73,6 +74,28 @@ def test_tokens_are_counted_beside_the_whole_model(capsys):
     assert fewer["macs"] == vit_demo_macs(64, 7)
     assert fewer["params"] == full["params"]
     assert fewer["macs_change_pct"] == pytest.approx(percent_change(fewer["macs"], full["macs"]))
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_every_token_reduction_has_a_cost(name, capsys):
+    assert code_of("cost", "--backbone", "vit_demo", "--num_classes", "7", "--json", "--tokens", name) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tokens"] == name
+    # On a clip of noise, in which every patch changes and RLT drops none.
+    assert (found["macs"] < vit_demo_macs(256, 7)) == (name != "rlt")
+
+
+def test_attention_that_ranks_tokens_counts(capsys):
+    """What `attention` keeps costs as much as any half, and before it the first layer's attention on all tokens."""
+    counted = {}
+    for name in ("grid", "attention"):
+        assert code_of("cost", "--backbone", "vit_demo", "--num_classes", "7", "--json", "--tokens", name) == 0
+        counted[name] = json.loads(capsys.readouterr().out)["macs"]
+    assert counted["grid"] == vit_demo_macs(128, 7)
+    n, d = 256, 64
+    # LayerNorm, query, key and value, both products, and the mean over queries of the weights summed over heads.
+    ranking = 5 * n * d + 3 * n * d * d + 2 * n * n * d + n * n
+    assert counted["attention"] - counted["grid"] == ranking
 
 
 def test_tokens_and_layers_are_told_and_timed_together(capsys, monkeypatch):
