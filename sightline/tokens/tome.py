@@ -86,8 +86,9 @@ class ToMe(TokenReducer):
         clip = torch.zeros(1, 3, spec.frames, spec.height, spec.width, device=next(backbone.parameters()).device)
         with torch.no_grad():
             patches = backbone.tokenize(clip).patches
-        # More than half of them are never merged in the first layer, nor in one with fewer.
-        return [replace(self, r=r) for r in range(patches // 2 + 1)]
+        # Half of them merge in every layer at the end; the decreasing schedule comes there last in the last but one.
+        most = patches // 2 if self.schedule == "constant" else math.ceil(patches * max(backbone.depth - 1, 2) / 4)
+        return [replace(self, r=r) for r in range(most + 1)]
 
     def of_layer(self, index: int, depth: int) -> float:
         """How many patches merge in a layer, on the grid of the embedding."""

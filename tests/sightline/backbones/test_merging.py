@@ -184,7 +184,7 @@ def test_states_are_stacked_only_where_they_are_attended_with_alike():
     few = plain.select(cells)  # nothing merged: how much its tokens weigh is all the same
     for parts in ([few, merged], [merged, plain], [merged, plain, few]):
         assert TokenState.stack(parts).kept.how == PROPORTIONAL
-    with pytest.raises(ValueError, match="attended with in different ways: .*False.*True"):
+    with pytest.raises(ValueError, match=r"attended with in different ways: .*False.*True"):
         TokenState.stack([merged, dense().merge(cells, into)])
     with pytest.raises(ValueError, match="different ways"):
         TokenState.stack([merged, plain.select(cells, how=Attending(sparse=False))])
