@@ -1,4 +1,4 @@
-"""The commands of the trainer: fit, validate, test, predict, ablate, prune, tokens and explain, with one folder per run."""
+"""The commands of the trainer, fit, validate, test, predict and those that analyse a run, with one folder per run."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def token_curves(frame: pd.DataFrame) -> list[TokenCurve]:
     rows = rows.assign(speed=relative_speed(rows, rows["method"] == ALL_TOKENS))
     rows = rows[rows["method"] != ALL_TOKENS]
     ways = list(rows.groupby(["method", "options"], sort=False))
-    others, found = 0, []
+    found: list[TokenCurve] = []
+    others = 0
     for (method, _), points in ways:
         control = method == CONTROL
         colour, line = (MUTED, "--") if control else (CYCLE[others % len(CYCLE)], "-" if others < len(CYCLE) else "--")
@@ -139,7 +140,9 @@ def accuracy_of_tokens(frame: pd.DataFrame, pruning: pd.DataFrame | None = None)
         _draw_differences(figure.add_subplot(grid[1, :]), curves)
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside right upper")
-    figure.suptitle("Accuracy with fewer tokens, no training", fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(
+        "Accuracy with fewer tokens, no training", fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left"
+    )
     figure.supxlabel(_note(curves, groups, bool(differences)), fontsize=NOTE_SIZE, color=MUTED)
     return figure
 
@@ -204,7 +207,9 @@ def _note(curves: list[TokenCurve], groups: list[tuple[str, pd.DataFrame]], diff
     told = []
     if any(curve.shaded for curve in curves):
         drawn = any(curve.points["draws"].max() > 1 for curve in curves if curve.shaded)
-        told.append("Shaded: 95 % interval of one model" + (", of several draws from lowest to highest." if drawn else "."))
+        told.append(
+            "Shaded: 95 % interval of one model" + (", of several draws from lowest to highest." if drawn else ".")
+        )
     told.append("Bars: 95 % intervals" + (", below paired clip by clip." if differences else "."))
     if groups and any(rows["speed"].notna().any() for _, rows in groups):
         told.append("Speeds of pruned models are against the unpruned model in their own measurement.")
