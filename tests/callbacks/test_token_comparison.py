@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -23,6 +24,7 @@ from sightline.run.ranks import Ranks
 from sightline.statistics.top1_interval import top1_interval
 from sightline.tokens import TokenReduction, kept_share
 from tests.conftest import CABIN, TINY_SWIN, randomise
+from tests.sightline.run.threads import in_threads
 
 COUNTED = 2
 LATE = "random:layer=2"
@@ -37,6 +39,19 @@ def few_clips_are_counted():
         yield
 
 
+class Logger:
+    """Takes figures and tables, and keeps their names."""
+
+    def __init__(self) -> None:
+        self.experiment, self.figures, self.tables = self, [], []
+
+    def add_figure(self, name, figure, close) -> None:
+        self.figures.append(name)
+
+    def add_text(self, name, text) -> None:
+        self.tables.append(name)
+
+
 @pytest.fixture(scope="module")
 def compared(cabin_root, tmp_path_factory, few_clips_are_counted) -> Context:
     """A run's folder whose untrained model was pruned, and then tested with two reductions at two shares."""
@@ -44,7 +59,7 @@ def compared(cabin_root, tmp_path_factory, few_clips_are_counted) -> Context:
     options = {key: value for key, value in TINY_SWIN.items() if key not in ("frames", "size")}
     module = VideoClassifier(2, data.class_names, backbone="video_swin_demo", frames=4, size=32, options=options)
     folder = tmp_path_factory.mktemp("compared") / "run"
-    context = Context(folder, "train", module, randomise(module.backbone), "none", data, Ranks(), [])
+    context = Context(folder, "train", module, randomise(module.backbone), "none", data, Ranks(), [Logger()])
     PrunedCheckpoints(depths=[], tokens=[{"name": "random", "options": {"kept": 0.5}}], latency_repeats=0).analyse(
         context
     )
@@ -188,6 +203,27 @@ def test_a_kill_loses_no_finished_test(copied, monkeypatch):
     step(latency_repeats=0).analyse(copied)
     assert len(first & set(plans)) == 1  # the one that was interrupted
     assert len(table_of(copied)) == len(table_of(copied).drop_duplicates(["plan_id", "kept_asked_pct"])) == 9
+
+
+def test_loggers_get_tables_and_figure(compared):
+    (logger,) = compared.loggers
+    assert {"tokens", "tokens/by_class", "tokens/by_subject"} <= set(logger.tables)
+    assert "tokens/accuracy" in logger.figures
+
+
+def test_two_processes_share_the_tests(compared, copied):
+    shutil.rmtree(copied.run.token_predictions)
+    backbones = [copied.backbone, copy.deepcopy(copied.backbone)]
+
+    def job(ranks: Ranks) -> None:
+        context = dataclasses.replace(copied, ranks=ranks, backbone=backbones[ranks.rank])
+        step(draws=1, latency_repeats=0).analyse(context)
+
+    in_threads(2, job)
+    alone, both = table_of(compared), table_of(copied)
+    names = ["plan_id", "kept_asked_pct", "top1", "top1_low", "mean_class_acc", "macs", "kept_pct"]
+    alone = alone[alone["seed"].isna() | (alone["seed"] == 0)]
+    pd.testing.assert_frame_equal(both[names], alone[names].reset_index(drop=True))
 
 
 def test_draws_are_averaged(compared):
