@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -53,7 +54,7 @@ class TokenComparison(Analysis):
             methods: Token reductions by name, e.g. random, with options as random:layer=2 or {name: random, options:
                 {layer: 2}}; all that work with the model if not given.
             kept: Shares of the tokens to keep, mean over layers and clips; 0.9, 0.7, 0.5 and 0.25 if not given. The
-                amount of every method that comes nearest is tested.
+                amount of a method that comes nearest is tested.
             draws: How many draws of random dropping are tested at each share.
             batch_size: Clips per batch in tests; the data module's if not given.
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
@@ -108,19 +109,20 @@ class TokenComparison(Analysis):
         done = read_record(context.run.token_record, made_from)
         return [test for test in done if not test.reached or self._predictions(context, test).is_file()]
 
-    def _predictions(self, context: Context, test: TokenTest) -> Any:
+    def _predictions(self, context: Context, test: TokenTest) -> Path:
         return context.run.token_predictions / f"{test.plan.plan_id}.csv"
 
     def _asked(self, context: Context, earlier: Sequence[TokenTest], clips: Tensor) -> list[TokenTest]:
         """Choose the amount of every method that is asked for at every share, where that was not done before."""
-        methods, refused = self.methods, {}
+        refused: dict[str, str] = {}
+        methods = self.methods
         if methods is None:
             methods, refused = usable_methods(context.backbone)
         known = {test.key(): test for test in earlier}
         pairs = [(m, kept) for method in methods for m in with_draws(method, self.draws) for kept in self.kept]
         tests = [TokenTest()]
         for pair in tqdm(pairs, "Choosing amounts", unit="reduction", disable=context.ranks.rank != 0):
-            tests.append(known.get(pair) or choose_amount(*pair, context.backbone, clips))
+            tests.append(known.get(pair) or choose_amount(pair[0], pair[1], context.backbone, clips))
         if context.ranks.rank == 0:
             for name, why in refused.items():
                 print(f"Left out: {name}. {why}")

@@ -24,6 +24,7 @@ Fine-tune, test, ablate and prune video transformers.
   python train.py fit --config configs/demo.yaml
   python train.py ablate --run runs/demo --split test
   python train.py prune --run runs/demo
+  python train.py tokens --run runs/demo --kept [0.9,0.7,0.5]
   python train.py explain --run runs/demo
   python train.py test --run runs/demo --ckpt_path runs/demo/pruned/relevance-r-lowest-k2/model.ckpt
   sightline predict --exported runs/demo/pruned/relevance-r-lowest-k2 --video a.mp4 b.mp4

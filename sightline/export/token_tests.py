@@ -21,7 +21,7 @@ from sightline.tokens.registry import REDUCERS
 from sightline.tokens.spec import TokenReduction
 
 REACH = 0.05
-"""By how much the share that is kept may differ from the one asked for; beyond, a test would compare what is unequal."""
+"""How far the share that is kept may be from the one asked for: beyond, a test would compare what is unequal."""
 
 log = logging.getLogger(__name__)
 

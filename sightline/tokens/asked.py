@@ -1,4 +1,4 @@
-"""Which token reductions a user asks to have compared: methods by name, with options, and draws of the random control."""
+"""Which token reductions a user asks to have compared: methods with options, and draws of the random control."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def token_curves(frame: pd.DataFrame) -> list[TokenCurve]:
     rows = rows.assign(speed=relative_speed(rows, rows["method"] == ALL_TOKENS))
     rows = rows[rows["method"] != ALL_TOKENS]
     ways = list(rows.groupby(["method", "options"], sort=False))
-    others, found = 0, []
+    found: list[TokenCurve] = []
+    others = 0
     for (method, _), points in ways:
         control = method == CONTROL
         colour, line = (MUTED, "--") if control else (CYCLE[others % len(CYCLE)], "-" if others < len(CYCLE) else "--")

@@ -27,6 +27,7 @@ from sightline.report.page.pruning_section import pruning_section
 from sightline.report.page.ranking_section import ranking_section
 from sightline.report.page.relevance_section import relevance_section
 from sightline.report.page.run_sections import data_section, training_section, unreadable_section
+from sightline.report.page.tokens_section import tokens_section
 from sightline.report.stored.run_results import RunResults
 from sightline.report.verdict.verdict import run_verdict
 from sightline.run.atomic import replacing
@@ -38,8 +39,8 @@ THEME = {
 }  # fmt: skip
 # What was cut comes first, then whether the model is good, then what the cut rests on.
 _SECTIONS: tuple[Callable[[RunResults], Section], ...] = (
-    pruning_section, confusion_section, training_section, data_section, relevance_section, ranking_section,
-    heads_section, pointing_section,
+    pruning_section, tokens_section, confusion_section, training_section, data_section, relevance_section,
+    ranking_section, heads_section, pointing_section,
 )  # fmt: skip
 
 

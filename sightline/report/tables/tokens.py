@@ -113,9 +113,10 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     for name in COLUMNS:
         if name in _TEXT:
             frame[name] = frame[name].astype(object).where(frame[name].notna(), "").astype(str)
+        elif name in ("seed", "params", "macs", "batch", "subjects"):
+            frame[name] = pd.to_numeric(frame[name]).astype("Int64")
         else:
-            kind = "Int64" if name in ("seed", "params", "macs", "batch", "subjects") else "float64"
-            frame[name] = pd.to_numeric(frame[name]).astype(kind)
+            frame[name] = pd.to_numeric(frame[name]).astype("float64")
     return frame
 
 
@@ -129,7 +130,7 @@ def averaged(frame: pd.DataFrame) -> pd.DataFrame:
     records = []
     tested = frame[frame["top1"].notna()]
     for _, same in tested.groupby(WAY, sort=False):
-        first = same.iloc[0].to_dict()
+        first: dict[Any, Any] = same.iloc[0].to_dict()
         several = len(same) > 1
         means = {
             name: same[name].astype("float64").mean() if same[name].notna().any() else float("nan")
@@ -137,7 +138,7 @@ def averaged(frame: pd.DataFrame) -> pd.DataFrame:
             if name not in (*_TEXT, "seed")
         }
         low, high = (same["top1"].min(), same["top1"].max()) if several else (first["top1_low"], first["top1_high"])
-        records.append({**first, **means, "low": low, "high": high, "draws": len(same)})
+        records.append(first | means | {"low": low, "high": high, "draws": len(same)})
     return pd.DataFrame(records, columns=[*COLUMNS, "low", "high", "draws"])
 
 

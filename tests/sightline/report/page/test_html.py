@@ -202,7 +202,7 @@ def test_sections_without_results_name_the_command(tmp_path):
     (run / "tables").mkdir(parents=True)
     (run / "config.yaml").write_text(yaml.safe_dump({"model": {}, "data": {}, "trainer": {}}))
     page = Page(write_report(run))
-    for command in ("test", "ablate", "prune", "explain"):
+    for command in ("test", "ablate", "prune", "tokens", "explain"):
         assert f"python train.py {command} --run '{run}'" in page.text
     assert f"python train.py fit --config '{run}/config.yaml'" in page.text  # a fit cannot start from --run alone
     assert "plotly" not in write_report(run).read_text()
