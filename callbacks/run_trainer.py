@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -90,11 +90,15 @@ class RunTrainer(L.Trainer):
             tokens: Draw only which tokens this token reduction keeps; --tokens random --tokens.kept 0.5 for short. By
                 default those of the exported models that run with fewer tokens.
         """
-        only = None
+        steps = self._steps("explain")
         if tokens is not None:
-            configured = (c for c in self.callbacks if isinstance(c, TokenGallery))  # type: ignore[attr-defined]
-            only = next(configured, TokenGallery()).only(tokens)
-        self._analyse("explain", model, datamodule, ckpt_path, split, only=only)
+            steps = [next((s for s in steps if isinstance(s, TokenGallery)), TokenGallery()).only(tokens)]
+        self._analyse("explain", model, datamodule, ckpt_path, split, steps=steps)
+
+    def _steps(self, command: str) -> list[Analysis]:
+        """Return what a command runs: the callbacks of the configuration that belong to it, else its defaults."""
+        found = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
+        return found or [make() for make in DEFAULT_ANALYSES[command]]
 
     def _analyse(
         self,
@@ -106,10 +110,9 @@ class RunTrainer(L.Trainer):
         overwrite: bool = False,
         sampling: Sampling | None = None,
         race: RaceSettings | None = None,
-        only: Analysis | None = None,
+        steps: Sequence[Analysis] | None = None,
     ) -> None:
-        steps = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
-        steps = [only] if only is not None else steps or _default_steps(command, model)
+        steps = self._steps(command) if steps is None else steps
 
         def work() -> None:
             self.strategy.setup_environment()
@@ -120,9 +123,10 @@ class RunTrainer(L.Trainer):
             record = RunFolder(folder).unreadable(command)
             ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
-            for step in steps:
+            chosen = _able(steps, model, self.callbacks)  # type: ignore[attr-defined]
+            for step in chosen:
                 step.check(model)
-            for step in steps:
+            for step in chosen:
                 step.analyse(context)
             datamodule.report_bad_clips()
             for logger in self.loggers:
@@ -136,8 +140,7 @@ class RunTrainer(L.Trainer):
             launcher.launch(work, trainer=self)
 
 
-def _default_steps(command: str, model: VideoClassifier) -> list[Analysis]:
-    """Return what runs where nothing is configured; of a model with fewer tokens, what can be said of it."""
-    steps = [make() for make in DEFAULT_ANALYSES[command]]
-    able = [step for step in steps if step.takes_tokens]
-    return able if model.tokens is not None and able else steps
+def _able(steps: Sequence[Analysis], module: VideoClassifier, configured: Sequence[L.Callback]) -> Sequence[Analysis]:
+    """Leave out steps that nobody asked for and that cannot work on a model with fewer tokens, if others are left."""
+    found = [step for step in steps if module.tokens is None or step.takes_tokens or step in configured]
+    return found or steps
