@@ -92,7 +92,7 @@ class RunTrainer(L.Trainer):
                 {layer: 2}}. As configured, by default all that work with the model, if not given.
             kept: Shares of the tokens to keep, e.g. [0.9,0.5]. As configured, if not given.
         """
-        steps = self._steps("tokens", model)
+        steps = self._steps("tokens")
         for step in steps:
             if isinstance(step, TokenComparison):
                 step.override(methods, kept)
@@ -116,21 +116,15 @@ class RunTrainer(L.Trainer):
             tokens: Draw only which tokens this token reduction keeps; --tokens random --tokens.kept 0.5 for short. By
                 default those of the exported models that run with fewer tokens.
         """
-        steps = None
+        steps = self._steps("explain")
         if tokens is not None:
-            configured = (c for c in self.callbacks if isinstance(c, TokenGallery))  # type: ignore[attr-defined]
-            steps = [next(configured, TokenGallery()).only(tokens)]
+            steps = [next((s for s in steps if isinstance(s, TokenGallery)), TokenGallery()).only(tokens)]
         self._analyse("explain", model, datamodule, ckpt_path, split, steps=steps)
 
-    def _steps(self, command: str, model: VideoClassifier) -> list[Analysis]:
-        """Return what a command runs: the callbacks of the configuration that belong to it, else its defaults.
-
-        Of the defaults, only what can be said of it where the model runs with fewer tokens.
-        """
+    def _steps(self, command: str) -> list[Analysis]:
+        """Return what a command runs: the callbacks of the configuration that belong to it, else its defaults."""
         found = [c for c in self.callbacks if isinstance(c, Analysis) and c.command == command]  # type: ignore[attr-defined]
-        steps = found or [make() for make in DEFAULT_ANALYSES[command]]
-        able = [step for step in steps if step.takes_tokens]
-        return able if not found and model.tokens is not None and able else steps
+        return found or [make() for make in DEFAULT_ANALYSES[command]]
 
     def _analyse(
         self,
@@ -144,7 +138,7 @@ class RunTrainer(L.Trainer):
         race: RaceSettings | None = None,
         steps: Sequence[Analysis] | None = None,
     ) -> None:
-        steps = self._steps(command, model) if steps is None else steps
+        steps = self._steps(command) if steps is None else steps
 
         def work() -> None:
             self.strategy.setup_environment()
@@ -155,9 +149,10 @@ class RunTrainer(L.Trainer):
             record = RunFolder(folder).unreadable(command)
             ranks_of(self).together(lambda: datamodule.record_bad_clips(record, self.global_rank))
             context = make_context(self, model, folder, datamodule, ckpt_path, split, overwrite, sampling, race)
-            for step in steps:
+            chosen = _able(steps, model, self.callbacks)  # type: ignore[attr-defined]
+            for step in chosen:
                 step.check(model)
-            for step in steps:
+            for step in chosen:
                 step.analyse(context)
             datamodule.report_bad_clips()
             for logger in self.loggers:
@@ -169,3 +164,9 @@ class RunTrainer(L.Trainer):
             work()
         else:
             launcher.launch(work, trainer=self)
+
+
+def _able(steps: Sequence[Analysis], module: VideoClassifier, configured: Sequence[L.Callback]) -> Sequence[Analysis]:
+    """Leave out steps that nobody asked for and that cannot work on a model with fewer tokens, if others are left."""
+    found = [step for step in steps if module.tokens is None or step.takes_tokens or step in configured]
+    return found or steps

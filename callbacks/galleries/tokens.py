@@ -29,6 +29,7 @@ from sightline.tokens.random_as_many import RandomAsMany
 from sightline.tokens.trajectory import trajectory_sums
 
 KIND = "kept"
+_LONGEST = 70  # of a model's name in a file's
 
 
 class TokenGallery(Analysis):
@@ -106,7 +107,7 @@ class TokenGallery(Analysis):
             model.check()
         places = chosen_clips(context.data, context.split, self.clips_per_class, self.clips, self.max_clips)
         job = GalleryJob(context, places, [KIND], f"kept_tokens_{context.split}", self.blur_heads, self.boxes)
-        artist = _Artist(self, context.data.class_names, models)
+        artist = _Artist(self, context, models)
         job.run(artist.draw, artist.say)
 
     def _models(self, context: Context) -> list[ReducedModel]:
@@ -124,7 +125,7 @@ class _Artist:
     """Looks at clips and draws them."""
 
     gallery: TokenGallery
-    class_names: Sequence[str]
+    context: Context
     models: Sequence[ReducedModel]
 
     def draw(self, clip: GalleryClip) -> Drawn:
@@ -148,7 +149,7 @@ class _Artist:
                 f"Trajectory sum {clips['trajectory_sum'].mean():.2f}, at random "
                 f"{clips['trajectory_random'].mean():.2f}, of all tokens {clips['trajectory_all'].mean():.2f}."
             )
-        print(f"Drew the tokens kept in {table['sample_id'].nunique()} clips: {path.parent.parent}, {path}")
+        print(f"Drew the tokens kept in {table['sample_id'].nunique()} clips: {self.context.run.attention}, {path}")
 
     def _look(self, clip: GalleryClip, model: ReducedModel) -> tuple[list[dict[str, Any]], KeptTokens]:
         """Run a model on a clip with and without its reduction; return the rows of the table and what is drawn."""
@@ -156,18 +157,19 @@ class _Artist:
         depends = grad_norm(backbone, pixels, torch.tensor([clip.label]))
         found = trace(backbone, pixels, reducer)
         places = [_kept_place(at, depends) for at in found]
-        draws = [RandomAsMany.of(found, zlib.crc32(f"{clip.sample_id} {n}".encode())) for n in range(self._draws)]
-        layer = self.gallery.trajectory_layer
+        seeds = [zlib.crc32(f"{clip.sample_id} {draw}".encode()) for draw in range(self.gallery.random_draws)]
+        draws = [RandomAsMany.of(found, seed) for seed in seeds]
+        layer, names = self.gallery.trajectory_layer, self.context.data.class_names
         with torch.no_grad():
             probability, predicted = backbone(pixels, reducer=reducer).float().softmax(dim=1)[0].max(dim=0)
             predicted_all = backbone(pixels).argmax(dim=1)[0]
         common = {
             "sample_id": clip.sample_id,
-            "class": self.class_names[clip.label],
+            "class": names[clip.label],
             "tokens": model.name,
-            "predicted": self.class_names[int(predicted)],
+            "predicted": names[int(predicted)],
             "probability": float(probability),
-            "predicted_all": self.class_names[int(predicted_all)],
+            "predicted_all": names[int(predicted_all)],
             "kept_pct": 100 * float(kept_share(backbone, pixels, reducer)),
             "trajectory_sum": float(trajectory_sums(backbone, pixels, reducer, layer)),
             "trajectory_random": sum(float(trajectory_sums(backbone, pixels, d, layer)) for d in draws) / len(draws),
@@ -186,10 +188,6 @@ class _Artist:
         ]
         return rows, KeptTokens(clip.frames, depends.pixels()[0].cpu(), places)
 
-    @property
-    def _draws(self) -> int:
-        return self.gallery.random_draws
-
     def _write(self, clip: GalleryClip, name: str, view: KeptTokens, row: Mapping[str, Any]) -> dict[str, str]:
         """Write the picture and the video of one model; return their captions by file name."""
         told = f"{row['class']}, predicted {row['predicted']} ({row['probability']:.0%})"
@@ -198,7 +196,7 @@ class _Artist:
             f"{clip.sample_id}   |   trajectory sum {row['trajectory_sum']:.2f}, at random "
             f"{row['trajectory_random']:.2f}, of all tokens {row['trajectory_all']:.2f}"
         )
-        stem = f"{clip.stem.name}_{name}_{KIND}"
+        stem = f"{clip.stem.name}_{_short(name)}_{KIND}"
         picture, video = (clip.stem.with_name(f"{stem}.{ending}") for ending in ("png", "mp4"))
         write_picture(view.figure(f"{name}: {told}", note), picture)
         write_video(view.video(), video)
@@ -220,6 +218,11 @@ def _kept_place(at: KeptAt, depends: CellMap) -> KeptPlace:
         float(covered[0].float().mean()),
         float(kept_mass(depends, covered, at.grid)[0]),
     )
+
+
+def _short(name: str) -> str:
+    """Return a name that fits into a file's beside that of a clip; names stay different."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}_{zlib.crc32(name.encode()):08x}"
 
 
 def _told(place: Place) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from callbacks import TokenGallery
-from callbacks.galleries.tokens import _told
+from callbacks.galleries.tokens import _short, _told
 from lightning_modules import VideoClassifier
 from sightline.backbones import Place
 from sightline.explain.methods.grad_norm import grad_norm
@@ -132,3 +132,9 @@ def test_places_are_told_in_words():
     assert [_told(place) for place in places] == [
         "after the embedding", "after layer 4", "inside layer 2", "entering stage 1"
     ]  # fmt: skip
+
+
+def test_long_names_are_short_in_files_and_stay_different():
+    assert _short("a" * 70) == "a" * 70
+    assert len(_short("a" * 71)) == 70
+    assert len({_short("a" * 90 + end) for end in "xy"}) == 2
