@@ -62,6 +62,10 @@ class KeepRandom(TokenReducer):
     def amounts(self, backbone: Backbone) -> Sequence[KeepRandom]:
         return [replace(self, kept=percent / 100) for percent in range(100, 0, -1)]
 
+    @property
+    def why_no_program(self) -> str:
+        return "its draw depends on a checksum of the clip's pixels, which programs cannot compute"
+
     def _draw(self, clip: Tensor, place: Place, cells: Tensor) -> Tensor:
         """Draw which of a clip's cells stay, in the order in which their tokens stand, int64 (K,)."""
         pixels = clip if clip.dtype == torch.uint8 else (clip.float() * 255).round().to(torch.uint8)

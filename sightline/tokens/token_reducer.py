@@ -20,3 +20,8 @@ class TokenReducer(Reducer):
         Raises:
             ValueError: If it cannot work with this backbone.
         """
+
+    @property
+    def why_no_program(self) -> str:
+        """Why no program of fixed shapes that runs without Sightline can hold it; empty where one can."""
+        return "" if self.equal_counts else "how many tokens stay depends on the clip, and a program's shapes are fixed"
