@@ -21,7 +21,7 @@ from sightline.export.counting import Cost, count_cost
 from sightline.export.evaluation import accuracy, top1_percent
 from sightline.export.latency import compare_latency
 from sightline.export.reading import ExportedModel, load_exported
-from sightline.export.runtimes import check_programs
+from sightline.export.runtimes import check_programs, check_tokens_of_programs
 from sightline.export.writing import export_model
 from sightline.planning.depth_search import search_depth, write_trials
 from sightline.pruning.choosing import Choice, PlanChooser
@@ -107,7 +107,8 @@ class PrunedCheckpoints(Analysis):
             latency_batch: Clips per forward pass when throughput is measured (latency is measured at 1).
             latency_repeats: Timed forward passes of every model; 0 measures no time.
             programs: Programs that go into every exported folder and run without Sightline: torch_export (model.pt2),
-                onnx (model.onnx). None by default; both take up to some minutes per model.
+                onnx (model.onnx). None by default; both take up to some minutes per model. With tokens only where
+                every clip keeps equally many.
             export_full: Also export the unpruned model, which with its ranking serves any depth (predict --depth).
             retime: Only time every model of the table again, in one run, e.g. when the machine is quiet; nothing is
                 exported or tested.
@@ -133,8 +134,8 @@ class PrunedCheckpoints(Analysis):
         self.export_full = export_full
         self.retime = retime
         check_programs(self.programs)
-        if self.programs and tokens:
-            raise ValueError("programs run with all tokens: prune with tokens and with programs one after the other.")
+        for reduction in self.request.tokens:
+            check_tokens_of_programs(self.programs, reduction)
 
     def check(self, module: VideoClassifier) -> None:
         super().check(module)

@@ -17,7 +17,8 @@ from torch import Tensor
 from lightning_modules.video_classifier import VideoClassifier
 from sightline.backbones import Backbone
 from sightline.checkpoints.trained import load_trained
-from sightline.export.reading import load_exported, read_description
+from sightline.export.reading import load_exported, read_description, token_reduction
+from sightline.tokens.spec import TokenReduction
 from sightline.types import ClipBatch
 
 
@@ -61,6 +62,7 @@ class RecoveringClassifier(VideoClassifier):
             )
         description = read_description(student)
         _check_input(student, description, kwargs)
+        _check_tokens(student, description, kwargs.get("tokens"))
         options = {key: value for key, value in description["options"].items() if key not in ("frames", "size")}
         kwargs |= {
             "backbone": description["name"],
@@ -119,6 +121,16 @@ def load_teacher(path: str) -> Backbone:
     if teacher.reducer is not None:
         raise ValueError(f"The teacher {path} runs with {teacher.reducer}. Pass the full model, which has all tokens.")
     return teacher.backbone
+
+
+def _check_tokens(student: str, description: dict[str, Any], asked: dict[str, Any] | None) -> None:
+    """Raise ValueError where other tokens are asked for than those that the student runs with."""
+    own, other = token_reduction(description), TokenReduction.from_plain(asked) if asked else None
+    if other is not None and other != own:
+        raise ValueError(
+            f"The student {student} runs with {'all tokens' if own is None else own.label}, but tokens ask for "
+            f"{other.label}. Leave tokens out, or export a student that runs with these."
+        )
 
 
 def _check_input(student: str, description: dict[str, Any], kwargs: dict[str, Any]) -> None:

@@ -151,6 +151,12 @@ class VideoClassifier(L.LightningModule):
         if "state_dict" in checkpoint:
             path = (self._trainer and self.trainer.ckpt_path) or "The checkpoint"
             check_state_dict(stored, plain_state_dict(checkpoint, path), path)
+        here, there = (TokenReduction.from_plain(s["tokens"]) if s["tokens"] else None for s in (own, stored))
+        if here is not None and there is not None and here != there:
+            raise ValueError(
+                f"The checkpoint's model runs with {there.label}, the model was to run with {here.label}: tokens "
+                "cannot be reduced twice. Leave tokens out of the model's options, or use a checkpoint of all tokens."
+            )
         changed = [key for key in STRUCTURE if (stored[key] or None) != (own[key] or None)]
         if changed:
             told = ", ".join(f"{key}={stored[key]}" for key in changed if key != "class_names")

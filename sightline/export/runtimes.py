@@ -3,6 +3,10 @@
 A program takes uint8 clips (B, 3, T, H, W) of any batch size, normalises them itself and gives logits (B, classes), in
 float32 whatever type the model has. It is checked at export against the model, and its file once more after it was
 read back by a process in which Sightline cannot be imported.
+
+Of a model that runs with fewer tokens, the program computes which of them stay. Its shapes are fixed, so that
+every clip must keep equally many, and dropped cells are filled where a family needs whole grids (``attention`` of a
+`Reducer`), with the same result.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,9 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from sightline.backbones import Backbone
+from sightline.backbones import Backbone, Reducer
 from sightline.export import standalone_check
+from sightline.export.counting import count_cost
+from sightline.export.onnx_operators import OPERATORS
 from sightline.export.reading import ExportError, sha256
+from sightline.tokens.registry import REDUCERS
+from sightline.tokens.spec import TokenReduction
 
 FILES = {"torch_export": "model.pt2", "onnx": "model.onnx"}
 # Of logits, relative to the largest where that is above 1: other kernels add in another order.
@@ -32,17 +41,22 @@ TOLERANCE = 1e-4
 _OPSET = 18
 _BATCHES = (1, 3)  # neither is the size that is traced with
 _TRACED_BATCH = 2  # 1 would be taken for a constant
+# By how many grey levels pixels are moved to see what hangs on rounding: it moves tokens some times as far as the
+# rounding of float32 does.
+_MOVED = 3e-4
+_MOST_TRIED = 24  # clips, until enough are found of which nothing hangs on rounding
 
 
 class _Logits(nn.Module):
-    """A backbone with its one input and one output."""
+    """A backbone, and the token reduction that it runs with, with its one input and one output."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, reducer: Reducer | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.reducer = None if reducer is None else replace(reducer, attention="filled")
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.backbone(clips)
+        return self.backbone(clips, reducer=self.reducer)
 
 
 def check_programs(programs: Sequence[str]) -> None:
@@ -54,28 +68,46 @@ def check_programs(programs: Sequence[str]) -> None:
         raise ValueError("programs has onnx, which needs the package onnxscript. Install it, or leave onnx out.")
 
 
-def write_programs(backbone: Backbone, folder: Path, programs: Sequence[str]) -> dict[str, dict[str, Any]]:
+def check_tokens_of_programs(programs: Sequence[str], tokens: TokenReduction | None) -> None:
+    """Raise ValueError where programs are asked for of a token reduction that no program can hold."""
+    reason = tokens.build().why_no_program if programs and tokens is not None else ""
+    if tokens is not None and reason:
+        able = [name for name in REDUCERS if not TokenReduction.of(name).build().why_no_program]
+        instead = f", or use {' or '.join(able)}" if able else ""
+        raise ValueError(
+            f"No program ({', '.join(programs)}) can hold {tokens.label}: {reason}. Leave programs out{instead}."
+        )
+
+
+def write_programs(
+    backbone: Backbone, folder: Path, programs: Sequence[str], reducer: Reducer | None = None
+) -> dict[str, dict[str, Any]]:
     """Write a model's programs into a folder and check them.
 
     Args:
         backbone: The model; stays as it is.
         folder: Where the files go.
         programs: ``torch_export``, ``onnx`` or both; nothing happens for none.
+        reducer: The token reduction that the programs are to run with.
 
     Returns:
-        What ``model.json`` says of each: its file and hash, input and output, and how the check went.
+        What ``model.json`` says of each: its file and hash, input and output, how the check went, and with a reducer
+        how the program attends and its multiply-adds.
 
     Raises:
         ValueError: If a kind of program is unknown or cannot be made here.
-        ExportError: If a program gives other logits than the model.
+        ExportError: If the model cannot be made a program, or a program gives other logits than the model.
     """
     check_programs(programs)
     if not programs:
         return {}
-    model = _Logits(copy.deepcopy(backbone).cpu().float()).eval().requires_grad_(False)
+    model = _Logits(copy.deepcopy(backbone).cpu().float(), reducer).eval().requires_grad_(False)
     cases = _cases(model, backbone)
     program = _traced(model, _example(backbone, _TRACED_BATCH))
     _check_traced(program, cases)
+    how: dict[str, Any] = {}
+    if model.reducer is not None:
+        how = {"attention": model.reducer.attention, "macs": count_cost(model.backbone, model.reducer).macs}
     told: dict[str, dict[str, Any]] = {}
     for kind in dict.fromkeys(programs):
         path = folder / FILES[kind]
@@ -90,6 +122,7 @@ def write_programs(backbone: Backbone, folder: Path, programs: Sequence[str]) ->
             "sha256": sha256(path.read_bytes()),
             "input": {"name": "clips", "dtype": "uint8", "shape": ["batch", *cases["clips.0"].shape[1:]]},
             "output": {"name": "logits", "dtype": "float32", "shape": ["batch", cases["logits.0"].shape[1]]},
+            **how,
             **check_file(path, cases),
         }
     return told
@@ -123,22 +156,63 @@ def check_file(path: Path, cases: dict[str, Tensor]) -> dict[str, Any]:
 def _cases(model: _Logits, backbone: Backbone) -> dict[str, Tensor]:
     """Return clips of several batch sizes with the model's logits, as the check takes them."""
     cases: dict[str, Tensor] = {}
+    clips = _example(backbone, sum(_BATCHES), seed=1) if model.reducer is None else _steady_clips(model, sum(_BATCHES))
     with torch.no_grad():
-        for number, batch in enumerate(_BATCHES):
-            clips = _example(backbone, batch)
-            cases |= {f"clips.{number}": clips, f"logits.{number}": model(clips).contiguous()}
+        for number, some in enumerate(clips.split(_BATCHES)):
+            cases |= {f"clips.{number}": some.contiguous(), f"logits.{number}": model(some).contiguous()}
     return cases
 
 
-def _example(backbone: Backbone, batch: int) -> Tensor:
+@torch.no_grad()
+def _steady_clips(model: _Logits, count: int) -> Tensor:
+    """Return clips of which the tokens that stay do not hang on rounding, uint8 (count, 3, T, H, W).
+
+    Where two tokens score the same but for rounding, another runtime may rightly keep the other one. Such clips tell
+    nothing of a program: they are known by logits that jump when pixels are moved a little.
+
+    Raises:
+        ExportError: If there is none among those tried.
+    """
+    found: list[Tensor] = []
+    for seed in range(_MOST_TRIED):
+        clip = _example(model.backbone, 1, seed)
+        noise = torch.randn(2, *clip.shape[1:], generator=torch.Generator().manual_seed(seed))
+        wanted, moved = model(clip), model((clip + _MOVED * noise) / 255)
+        found += [clip] if _difference(moved, wanted) <= TOLERANCE else []
+        if len(found) == count:
+            break
+    if not found:
+        raise ExportError(
+            f"Which tokens stay hangs on rounding in all of {_MOST_TRIED} clips of noise, so that no program can be "
+            "checked against the model. Leave programs out, or use another token reduction."
+        )
+    return torch.cat(found * count)[:count]
+
+
+def _difference(came: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference of logits, relative to the largest of them where that is above 1."""
+    return (came - wanted).abs().max().item() / max(1.0, wanted.abs().max().item())
+
+
+def _example(backbone: Backbone, batch: int, seed: int = 0) -> Tensor:
     spec = backbone.input_spec
     shape = (batch, 3, spec.frames, spec.height, spec.width)
-    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(batch))
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
 def _traced(model: _Logits, clips: Tensor) -> ExportedProgram:
-    with torch.no_grad():
-        program = torch.export.export(model, (clips,), dynamic_shapes=({0: Dim("batch")},))
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model, (clips,), dynamic_shapes=({0: Dim("batch")},))
+    except Exception as error:
+        if model.reducer is None:
+            raise
+        # Whoever wrote the reducer needs all of it; whoever runs it needs one line.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(
+            f"No program can hold {model.reducer}, whose shapes or numbers it would have to fix: {reason} Leave "
+            "programs out, or use another token reduction."
+        ) from error
     for node in program.graph.nodes:
         # Where each line of code lies on this machine is nobody's business who gets the file.
         node.meta.pop("stack_trace", None)
@@ -151,8 +225,7 @@ def _check_traced(program: ExportedProgram, cases: dict[str, Tensor]) -> None:
         wanted = cases[f"logits.{number}"]
         with torch.no_grad():
             came = run(cases[f"clips.{number}"])
-        difference = (came - wanted).abs().max().item() / max(1.0, wanted.abs().max().item())
-        _check_difference(difference, "The traced program")
+        _check_difference(_difference(came, wanted), "The traced program")
 
 
 def _check_difference(difference: float, who: str) -> None:
@@ -161,26 +234,6 @@ def _check_difference(difference: float, who: str) -> None:
             f"{who} gives logits that differ from the model's by {difference:.1e}, expected at most {TOLERANCE:g}. "
             "Export without this program, and report the backbone and the versions of PyTorch and onnxscript."
         )
-
-
-def _onnx_conv3d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Sequence[int] = (1, 1, 1),
-    padding: Sequence[int] = (0, 0, 0),
-    dilation: Sequence[int] = (1, 1, 1),
-    groups: int = 1,
-) -> Any:
-    """Translate aten::conv3d, whose arguments these are, without a bias where it has none.
-
-    onnxscript 0.7.2 makes one up then, of a wrong shape, which runtimes refuse.
-    """
-    from onnxscript import opset18
-
-    inputs = (input, weight) if bias is None else (input, weight, bias)
-    pads = [*padding, *padding]
-    return opset18.Conv(*inputs, strides=[*stride], pads=pads, dilations=[*dilation], group=groups)
 
 
 def _write_onnx(program: ExportedProgram, path: Path) -> None:
@@ -194,7 +247,7 @@ def _write_onnx(program: ExportedProgram, path: Path) -> None:
         input_names=["clips"],
         output_names=["logits"],
         dynamic_shapes=({0: Dim("batch")},),
-        custom_translation_table={torch.ops.aten.conv3d.default: _onnx_conv3d},
+        custom_translation_table=OPERATORS,
     )
     assert converted is not None
     converted.save(path, external_data=False)

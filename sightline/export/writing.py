@@ -41,7 +41,7 @@ from sightline.export.reading import (
     read_description,
     sha256,
 )
-from sightline.export.runtimes import check_programs, write_programs
+from sightline.export.runtimes import check_programs, check_tokens_of_programs, write_programs
 from sightline.pruning.plan import FORMATS, PruningPlan
 from sightline.run.paths import DESCRIPTION
 from sightline.run.whole_folder import whole_folder
@@ -102,7 +102,9 @@ def export_model(
         (partial / WEIGHTS).write_bytes(weights)
         (partial / CHECKPOINT).write_bytes(file_content(checkpoint))
         described["sha256"] = {WEIGHTS: sha256(weights)}
-        described["programs"] = write_programs(backbone, partial, programs)
+        described["programs"] = write_programs(
+            backbone, partial, programs, None if plan.tokens is None else plan.tokens.build()
+        )
         text = json.dumps(described, indent=2, allow_nan=False, ensure_ascii=False)
         (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     return folder
@@ -147,11 +149,7 @@ def _check_tokens(backbone: Backbone, plan: PruningPlan, programs: Sequence[str]
     if plan.tokens is None:
         return
     ReductionPoints(backbone, plan.tokens.build())  # its checks
-    if programs:
-        raise ValueError(
-            f"Programs ({', '.join(programs)}) run with all tokens, but {plan.plan_id} runs with {plan.tokens.label}. "
-            "Leave programs out where tokens are dropped."
-        )
+    check_tokens_of_programs(programs, plan.tokens)
 
 
 def _check_description(backbone: Backbone, name: str, options: Mapping[str, Any], plan: PruningPlan) -> None:

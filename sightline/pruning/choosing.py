@@ -169,14 +169,14 @@ class PlanChooser:
     def _tokens(self) -> list[Choice]:
         """Every token reduction alone, and with the least relevant layers removed."""
         request = self.request
+        reductions = list(dict.fromkeys(request.tokens))
         choices = [
-            Choice(unremoved_plan(tokens), {}, {"weights_sha256": self.model.weights_sha256})
-            for tokens in request.tokens
+            Choice(unremoved_plan(tokens), {}, {"weights_sha256": self.model.weights_sha256}) for tokens in reductions
         ]
         if request.tokens_without_layers:
             cut = self._relevance(request.score, request.tokens_without_layers, ["lowest"])
             choices += [
-                replace(choice, plan=replace(choice.plan, tokens=tokens)) for tokens in request.tokens for choice in cut
+                replace(choice, plan=replace(choice.plan, tokens=tokens)) for tokens in reductions for choice in cut
             ]
         return choices
 

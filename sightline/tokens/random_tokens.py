@@ -37,6 +37,10 @@ class KeepRandom(ShareReducer):
         clips = state.require_pixels("KeepRandom")
         return torch.stack([self._draw(clip, place, state.patches) for clip in clips]).to(state.tokens.device)
 
+    @property
+    def why_no_program(self) -> str:
+        return "its draw depends on a checksum of the clip's pixels, which programs cannot compute"
+
     def _draw(self, clip: Tensor, place: Place, patches: int) -> Tensor:
         """Draw how late each of a clip's patches goes, (N,)."""
         seed = zlib.crc32(f"{self.seed} {place}".encode())

@@ -13,6 +13,8 @@ from sightline.tokens.registry import REDUCERS
 from sightline.tokens.token_reducer import TokenReducer
 
 Value = bool | int | float | str
+# Of a label: with the rest of a plan's name it stays near 100 characters, and folders' paths within what systems allow.
+LONGEST_LABEL = 60
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,19 @@ class TokenReduction:
     def label(self) -> str:
         """Its part of a plan's name, without hyphens (a minus is ``m``), e.g. ``random_kept0.7``.
 
-        Two reductions never share a label: where a value has other characters, a checksum of the values is appended.
+        Two reductions never share a label: where words in it have other characters than letters, digits and dots, or it
+        is too long for the name of a folder, a checksum of the values is appended.
         """
+        words = [value for _, value in self.options if isinstance(value, str)]
         parts = [
-            self.name,
-            *(f"{key}{value!r}" if isinstance(value, float) else f"{key}{value}" for key, value in self.options),
+            key + (value if isinstance(value, str) else repr(value).replace("-", "m")) for key, value in self.options
         ]
-        text = "_".join(parts).replace("-", "m")
-        plain = re.sub(r"[^\w.]+", "_", text)
-        return plain if plain == text else f"{plain}_{zlib.crc32(repr(self.options).encode()):08x}"
+        plain = re.sub(r"[^A-Za-z0-9._]+", "_", "_".join([self.name, *parts]))
+        clear = all(re.fullmatch(r"[A-Za-z0-9.]*", word) for word in words) and "+" not in "".join(parts)
+        if clear and len(plain) <= LONGEST_LABEL:
+            return plain
+        checksum = f"_{zlib.crc32(repr(self.options).encode()):08x}"
+        return plain[: LONGEST_LABEL - len(checksum)].rstrip("_.") + checksum
 
     def build(self) -> TokenReducer:
         """Build the reducer."""

@@ -26,3 +26,8 @@ class TokenReducer(Reducer):
     def of_older(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return options that an earlier version may have stored as those that mean the same today."""
         return options
+
+    @property
+    def why_no_program(self) -> str:
+        """Why no program of fixed shapes that runs without Sightline can hold it; empty where one can."""
+        return "" if self.equal_counts else "how many tokens stay depends on the clip, and a program's shapes are fixed"

@@ -230,7 +230,7 @@ def test_after_a_fit_unmet_targets_are_a_warning_and_what_follows_goes_on(copied
     [
         ({"tokens": [{"name": "gone"}]}, "Unknown token reduction 'gone'"),
         ({"tokens": [{"name": "random", "options": {"kept": 2.0}}]}, "above 0 and at most 1"),
-        ({"tokens": [HALF], "programs": ["torch_export"]}, "one after the other"),
+        ({"tokens": [HALF], "programs": ["torch_export"]}, r"No program \(torch_export\) can hold random: its draw"),
     ],
 )
 def test_impossible_tokens_are_refused_when_the_callback_is_made(options, message):

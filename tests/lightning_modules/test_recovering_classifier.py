@@ -117,3 +117,8 @@ def test_a_student_recovers_with_its_tokens_and_a_teacher_has_all(exported, tmp_
     torch.testing.assert_close(module(clips), full(clips, reducer=tokens.build()), rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="Pass the full model, which has all tokens"):
         load_teacher(str(folder))
+    other = {"name": "random", "options": {"kept": 0.6}}
+    for student, own in ((str(folder), "random_kept0.3"), (exported["student"], "all tokens")):
+        with pytest.raises(ValueError, match=f"runs with {own}, but tokens ask for random_kept0.6. Leave tokens out"):
+            make_module({**exported, "student": student}, tokens=other)
+    make_module({**exported, "student": str(folder)}, tokens={"name": "random", "options": {"kept": 0.3}})

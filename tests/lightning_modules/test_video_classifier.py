@@ -259,6 +259,12 @@ def test_tokens_are_dropped_in_training_and_testing_and_travel_with_the_checkpoi
         other = make_module(class_names=None)  # a run without tokens takes them over from the checkpoint
         other.on_load_checkpoint(torch.load(path, weights_only=True))
         assert other.reducer == KeepRandom()
+        told = "runs with random, the model was to run with random_seed3: tokens cannot be reduced twice"
+        twice = make_module(class_names=None, tokens={"name": "random", "options": {"seed": 3}})
+        with pytest.raises(ValueError, match=told):
+            twice.on_load_checkpoint(torch.load(path, weights_only=True))
+        same = make_module(class_names=None, tokens={"name": "random", "options": {"kept": 0.5}})  # as it is anyway
+        same.on_load_checkpoint(torch.load(path, weights_only=True))
 
 
 def test_a_checkpoint_with_tokens_is_refused_by_whoever_builds_without(tmp_path):

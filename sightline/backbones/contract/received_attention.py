@@ -37,7 +37,7 @@ def received_attention(layer: Layer, state: TokenState) -> Tensor:
     t, h, w = layout.grid
     spare = t * h * w  # a place for the keys that lie nowhere
     cells = torch.where(layout.cells < 0, spare, layout.cells).expand(received.shape).flatten(1)
-    by_cell = received.new_zeros(len(received), spare + 1).scatter_add(1, cells, received.flatten(1))
+    by_cell = received.new_zeros(received.shape[0], spare + 1).scatter_add(1, cells, received.flatten(1))
     own = state.cell_numbers()
     own = own if layout.grid == state.grid else coarser_cells(own, state.grid, layout.grid)
     by_token = by_cell.gather(1, torch.where(own < 0, spare, own))

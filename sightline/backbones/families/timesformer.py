@@ -263,7 +263,7 @@ def _own_places(state: TokenState, site: str) -> Tensor:
     cells = state.cell_numbers().clamp(min=0)
     if site == TEMPORAL:
         return cells % s * t + cells // s
-    copies = torch.arange(t, device=cells.device).expand(len(cells), -1) * (1 + s)
+    copies = torch.arange(t, device=cells.device).expand(cells.shape[0], -1) * (1 + s)
     return torch.cat((copies, cells // s * (1 + s) + 1 + cells % s), dim=1)
 
 

@@ -28,7 +28,7 @@ FEW_LAYERS = {
     "video_swin_demo": {"depths": [2, 2], "heads": [2, 4]},
     "timesformer_demo": {"depth": 2},
     "timesformer_joint_demo": {"depth": 2},
-    "mvit_demo": {"depths": [2, 1], "heads": [2, 4]},
+    "mvit_demo": {"depths": [1, 2], "heads": [2, 4]},
     "vit_demo": {"depth": 2},
 }
 

@@ -162,7 +162,8 @@ SOME = TokenReduction.of("random", {"kept": 0.3})
 def test_tokens_alone_need_no_scores_and_go_with_the_lowest_layers(tmp_path, tiny_swin):
     model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
     both = [SOME, TokenReduction.of("random")]
-    plans = plans_of(model, depths=[], methods=[], tokens=both, tokens_without_layers=[2])
+    plans = plans_of(model, depths=[], methods=[], tokens=[*both, SOME], tokens_without_layers=[2, 2])
+    assert len(plans) == 4, "what is named twice is made once"
     assert {plan.plan_id: plan.removed_layers for plan in plans} == {
         "tokens-none-reduced-k0-random_kept0.3": (), "tokens-none-reduced-k0-random": (),
         "relevance-r-lowest-k2-random_kept0.3": (1, 2), "relevance-r-lowest-k2-random": (1, 2),

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 
 import pytest
 
+from sightline.pruning import PruningPlan
 from sightline.tokens import REDUCERS, KeepRandom, TokenReduction
 
 
@@ -70,6 +72,60 @@ def test_every_registered_reducer_has_defaults_for_all_its_options():
     for name, reducer in REDUCERS.items():
         assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(reducer)), name
         assert TokenReduction.of(name).build() == reducer()
+
+
+def test_labels_of_long_and_odd_options_stay_short_and_apart(monkeypatch):
+    @dataclass(frozen=True)
+    class Many:
+        schedule: str = ""
+        a: str = ""
+        rather_a_long_name: float = 0.0
+
+    monkeypatch.setitem(REDUCERS, "many", Many)
+    label = lambda **options: TokenReduction.of("many", options).label  # noqa: E731
+    assert label(schedule="48") == "many_schedule48"
+    # Alike but for what a folder's name cannot tell.
+    odd = [label(schedule=schedule) for schedule in ("1-2", "1m2", "1,2", "1 2", "1_2", "-1", "m1")]
+    odd += [label(a="b_schedulec"), label(a="b", schedule="c")]
+    long = [label(schedule=",".join(["64"] * 30 + [last]), rather_a_long_name=0.1) for last in ("1", "2", "11")]
+    assert len(set(odd + long)) == len(odd + long)
+    assert all(re.fullmatch(r"[A-Za-z0-9._]{1,60}", found) for found in odd + long)
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_labels_of_registered_reducers_are_names_of_folders(name):
+    """With every option changed that takes another value: not one says what a plan's folder cannot be called."""
+    changed = {}
+    for field in dataclasses.fields(REDUCERS[name]):
+        tried = [not field.default] if isinstance(field.default, bool) else WORDS
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            tried = [type(field.default)(value) for value in (1, 2, 0.5, -1)]
+        for value in tried:
+            try:
+                found = TokenReduction.of(name, {**changed, field.name: value})
+            except ValueError:
+                continue
+            if len(found.options) > len(changed):
+                changed[field.name] = value
+                break
+    assert "attention" in changed
+    plan = PruningPlan("layers12_heads", "dprob", "lowest", 1, (1,), seed=1000, tokens=TokenReduction.of(name, changed))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,105}", plan.plan_id)
+    labels = {TokenReduction.of(name, {key: value}).label for key, value in _valid_alone(name, changed)}
+    assert len(labels) == len(list(_valid_alone(name, changed)))
+
+
+WORDS = ("filled", "grid", "random", "single", "bfb", "values", "tokens", "kept", "decreasing", "semantics", "places",
+         "share", "embedding", "constant")  # fmt: skip
+
+
+def _valid_alone(name, options):
+    for key, value in options.items():
+        try:
+            TokenReduction.of(name, {key: value})
+        except ValueError:
+            continue
+        yield key, value
 
 
 @dataclass(frozen=True)
