@@ -312,5 +312,8 @@ def _padded(values: Tensor, length: int) -> Tensor:
 
 def take_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Take rows (B, M) of values (B, N, ...): (B, M, ...)."""
-    index = rows.view(*rows.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
-    return values.gather(1, index)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        index = rows.view(*rows.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
+        return values.gather(1, index)
+    # Indexing copies whole rows, four times as fast on a CPU as gathering numbers; only backwards it is no faster.
+    return values[torch.arange(len(rows), device=rows.device).unsqueeze(1), rows]
