@@ -54,7 +54,7 @@ class ShareReducer(TokenReducer):
         if self.at not in WHERE:
             raise ValueError(f"Where patches are dropped must be one of {', '.join(WHERE)}, got {self.at!r}.")
 
-    def on(self, backbone: Backbone) -> Self:
+    def fitted(self, backbone: Backbone) -> Self:
         bound = copy.copy(self)
         object.__setattr__(bound, "_backbone", backbone)
         return bound
@@ -103,7 +103,7 @@ class ShareReducer(TokenReducer):
             ValueError: If that has not been said.
         """
         if self._backbone is None:
-            raise ValueError(f"{type(self).__name__} acts in a backbone: ask reducer.on(backbone) for its answers.")
+            raise ValueError(f"{type(self).__name__} acts in a backbone: ask reducer.fitted(backbone) for its answers.")
         return self._backbone
 
 

@@ -78,8 +78,8 @@ class _Recording(Reducer):
     reducer: Reducer
     found: list[KeptAt] = field(default_factory=list)
 
-    def on(self, backbone: Backbone) -> _Recording:
-        return replace(self, reducer=self.reducer.on(backbone))
+    def fitted(self, backbone: Backbone) -> _Recording:
+        return replace(self, reducer=self.reducer.fitted(backbone))
 
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:
         return self.reducer.places(backbone)

@@ -118,11 +118,11 @@ class Reducer(ABC):
         """How layers attend to what it leaves."""
         return Attending(sparse=self.attention == "sparse")
 
-    def on(self, backbone: Backbone) -> Reducer:
-        """Return the reducer that acts in a run of a backbone; its places and answers are the ones that count.
+    def fitted(self, backbone: Backbone) -> Reducer:
+        """Return what a run of this backbone asks in its place: itself, or one that knows what it must of the backbone.
 
-        That is the reducer itself, unless an answer depends on more than the place and what is to be seen there: on
-        which of several places it is, or on how clips are normalised.
+        That is needed where an answer depends on more than the place and what is to be seen there: on which of several
+        places it is, or on how clips are normalised.
 
         Raises:
             ValueError: If it cannot work with this backbone.
@@ -163,7 +163,7 @@ class ReductionPoints:
             )
         self._backbone = backbone
         self._skip = set(skip)
-        self._reducer = reducer.on(backbone)
+        self._reducer = reducer.fitted(backbone)
         self._places = dict(self._reducer.places(backbone))
         starts = backbone.stage_starts
         self._stages = {start: stage for stage, start in enumerate(starts)}

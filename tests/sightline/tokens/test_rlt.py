@@ -153,4 +153,4 @@ def test_bad_options_are_refused(tiny_swin, tiny_clips):
         with pytest.raises(ValueError, match="must be 0 or more"):
             RLT(threshold=threshold)
     with pytest.raises(ValueError, match="pass the same reducer to embed and run"):
-        RLT().on(tiny_swin).reduce(Place("embedding"), tiny_swin.embed(tiny_clips))
+        RLT().fitted(tiny_swin).reduce(Place("embedding"), tiny_swin.embed(tiny_clips))

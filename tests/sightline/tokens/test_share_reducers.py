@@ -11,12 +11,6 @@ from sightline.tokens.share_reducer import shares_left
 from tests.conftest import TINY_SWIN, randomise
 
 
-def counts(backbone, kept):
-    """What is left of one clip at each place, from the shares alone."""
-    reducer = KeepGrid(kept=kept, at="places").on(backbone)
-    return list(reducer.shares(backbone).values())
-
-
 def test_one_stage_drops_half_as_many_at_each_further_place():
     """STA's default counts for a ViT of 1,568 patches: 8 r, 4 r, 2 r; 64 of each of 8 frames leave 672."""
     left = shares_left(build_backbone("vit_demo", 2), 672 / 1568)
@@ -70,7 +64,7 @@ def test_what_cannot_be_is_said(tiny_swin, tiny_clips):
     with pytest.raises(ValueError, match="has one stage and so no places for token reduction; name a layer"):
         KeepGrid(at="places").places(single)
     assert list(KeepGrid().places(single)) == [Place("embedding")]
-    with pytest.raises(ValueError, match=r"KeepGrid acts in a backbone: ask reducer.on"):
+    with pytest.raises(ValueError, match=r"KeepGrid acts in a backbone: ask reducer.fitted"):
         KeepGrid().reduce(Place("embedding"), tiny_swin.embed(tiny_clips))
 
 
@@ -154,7 +148,7 @@ def test_amounts_go_from_all_to_almost_none(tiny_swin, tiny_clips):
 
 def test_a_reducer_that_acted_is_still_the_same(tiny_swin):
     reducer = KeepRandom(kept=0.3)
-    bound = reducer.on(tiny_swin)
+    bound = reducer.fitted(tiny_swin)
     assert bound == reducer
     assert reducer._backbone is None
     assert {field.name for field in dataclasses.fields(bound)} == {"attention", "kept", "layer", "at", "seed"}
