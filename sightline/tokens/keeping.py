@@ -31,7 +31,7 @@ def keep_best(state: TokenState, scores: Tensor, count: int) -> Selection | None
     if not state.is_dense:
         scores = scores.masked_fill(cells < 0, -torch.inf)
     order = _spread_order(state, cells)
-    ranked = scores.gather(1, order).argsort(dim=1, descending=True, stable=True)
+    ranked = _falling(scores.gather(1, order))
     places = order.gather(1, ranked[:, :count]).sort(dim=1).values
     kept = cells.gather(1, places)
     return Selection(kept, None if state.kept is None or state.kept.exists is None else kept >= 0)
@@ -49,10 +49,18 @@ def spread_cells(grid: tuple[int, int, int], device: torch.device) -> Tensor:
     threshold = torch.zeros_like(y)
     # The coarse bits of a place weigh least, so that neighbours are the last to come.
     for bit in range(max(h - 1, w - 1).bit_length()):
-        row, column = y >> bit & 1, x >> bit & 1
-        threshold = threshold * 4 + 2 * (row ^ column) + row
-    in_frame = threshold.flatten().argsort()  # no two are equal
+        row, column = y // 2**bit % 2, x // 2**bit % 2
+        threshold = threshold * 4 + (row + column) % 2 * 2 + row
+    in_frame = threshold.flatten().sort().indices  # no two are equal
     return (in_frame.unsqueeze(1) + torch.arange(t, device=device) * (h * w)).flatten()
+
+
+def _falling(scores: Tensor) -> Tensor:
+    """Return the places of scores (B, N) from the highest to the lowest; equal ones stay in order."""
+    if torch.compiler.is_compiling():
+        # ONNX has no stable sort by name; the sorts that it and PyTorch's CPU have keep the order of equals anyway.
+        return scores.sort(dim=1, descending=True).indices
+    return scores.sort(dim=1, descending=True, stable=True).indices
 
 
 def _spread_order(state: TokenState, cells: Tensor) -> Tensor:
@@ -60,4 +68,5 @@ def _spread_order(state: TokenState, cells: Tensor) -> Tensor:
     spread = spread_cells(state.grid, cells.device)
     if state.is_dense:
         return spread.expand(state.batch, -1)
-    return spread.argsort()[cells.clamp(min=0)].argsort(dim=1)
+    rank = spread.sort().indices
+    return rank[cells.clamp(min=0)].sort(dim=1).indices

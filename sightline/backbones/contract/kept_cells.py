@@ -61,11 +61,11 @@ class KeptCells:
         exists: Tensor | None,
         grid: tuple[int, int, int],
         owner: Tensor | None = None,
-        how: Attending = ATTEND,
+        how: Attending | None = None,
     ) -> None:
         self.exists = exists
         self.owner = owner
-        self.how = how
+        self.how = how or ATTEND  # torch.compile cannot take an object as a default value
         self.cells = cells if exists is None else cells.masked_fill(~exists, NO_TOKEN)
         self.grid = grid
         self._plans: dict[object, Any] = {}

@@ -128,3 +128,26 @@ def test_a_share_is_met_or_the_nearest_told(backbone, clips, reduction, kept):
         if 0 <= other < len(amounts):
             beside = kept_share(backbone, clips, amounts[other]).mean().item()
             assert abs(share - kept) <= abs(beside - kept) + 1e-6
+
+
+class Reduced(torch.nn.Module):
+    """A model that runs with a reducer, as a program holds it."""
+
+    def __init__(self, backbone, reducer):
+        super().__init__()
+        self.backbone, self.reducer = backbone, reducer
+
+    def forward(self, clips):
+        return self.backbone(clips, reducer=self.reducer)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_traced_program_keeps_the_same(backbone, clips, reduction):
+    """Also where many scores are equal, as in these clips for RLT."""
+    if reduction.name == "random" or not reduction.build().equal_counts:
+        pytest.skip("what it keeps is not worked out from tensors of fixed shapes alone")
+    reducer = TokenReduction.of(reduction.name, {**dict(reduction.options), "attention": "filled"}).build()
+    program = torch.export.export(Reduced(backbone, reducer), (clips[1:],), strict=False).module()
+    for shown in (clips[1:], clips[:2]):
+        torch.testing.assert_close(program(shown), backbone(shown, reducer=reducer), **TOLERANCE)
