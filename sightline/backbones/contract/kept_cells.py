@@ -103,6 +103,12 @@ class KeptCells:
         return None if self.owner is None else self.plan("sizes", self._sizes)
 
     @property
+    def sizes_at_cells(self) -> Tensor:
+        """Patches of the token whose own cell each is, int64 (B, C); 0 where that has been dropped or merged."""
+        sizes = torch.ones_like(self.cells) if self.sizes is None else self.sizes
+        return torch.where(self.position < 0, 0, sizes.gather(1, self.position.clamp(min=0)))
+
+    @property
     def merged_into(self) -> Tensor | None:
         """Cell of the token that each cell's patch is part of, int64 (B, C), `NO_TOKEN` where it was dropped.
 

@@ -243,7 +243,8 @@ class ReductionPoints:
                 "run. Give the same one to embed and run, and start from a state with all tokens."
             )
         assert all(values.shape[:2] == state.tokens.shape[:2] for values in state.features.values())
-        features = {name: values for name, values in state.features.items() if name in set[str](needs.features)}
+        wanted: Collection[str] = needs.features
+        features = {name: values for name, values in state.features.items() if name in wanted}
         if needs.attention and (layer := self._following(place)) is not None:
             features["attention"] = received_attention(layer, state)
         shown = replace(state, pixels=state.pixels if needs.pixels else None, features=features)

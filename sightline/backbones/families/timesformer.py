@@ -231,6 +231,9 @@ class DividedLayer(JointLayer):
                 # The T queries of a place are then those of its tokens that are left; a place without any has none.
                 left = (~copies).float()
                 weights = left * t / left.sum(dim=2, keepdim=True).clamp(min=1)
+                if state.kept is not None and state.kept.sizes is not None:
+                    # Each patch of a token counts: what they all attend to is shared out among them again.
+                    weights = weights * state.kept.sizes_at_cells.view(-1, t, s).transpose(1, 2)
         else:
             cells = F.pad(cells, (1, 0), value=CLASS_TOKEN)
             copies = None if copies is None else F.pad(copies, (1, 0))

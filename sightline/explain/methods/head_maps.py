@@ -16,6 +16,9 @@ What all cells receive together ("mass"), for attention that is uniform and for 
 - Video Swin: number of cells / cells per window, where nothing is padded.
 - MViT and TimeSformer, joint: 1, less what the class token's key gets. ViT: 1, always.
 
+Where tokens were merged, every patch that a token is made of has an equal part of what its key receives. In means and
+sums over queries (ViT's, temporal), the row of a token counts as many times as it has patches.
+
 Nothing is normalised afterwards: what goes to the class token or to padding is missing from the map, so that a head
 that looks at neither place nor frame has a faint map.
 
@@ -50,8 +53,8 @@ def head_maps(
         backbone: In evaluation mode; may be pruned.
         clips: (B, 3, T, H, W), uint8 or float in [0, 1].
         heads: By original indices of layer and head, from any sites.
-        reducer: Chooses the tokens to go on with; cells whose tokens were dropped are 0 in the
-            map, except in families that pool keys from the filled grid (MViT).
+        reducer: Chooses the tokens to go on with; cells whose tokens were dropped are 0 in the map, except in families
+            that pool keys from the filled grid (MViT).
 
     Raises:
         ValueError: If a head or layer does not exist, or the backbone is in training mode.

@@ -173,7 +173,8 @@ class _Merge:
         """Return what was merged between two states (None: of all cells); None where nothing was."""
         if after is None or after.merged_into is None or after is before:
             return None
-        sizes_before, sizes_after = _sizes_by_cell(before, after), _sizes_by_cell(after, after)
+        sizes_after = after.sizes_at_cells.float()
+        sizes_before = torch.ones_like(sizes_after) if before is None else before.sizes_at_cells.float()
         merged = (after.merged_into >= 0) & (sizes_before > 0)
         own = torch.arange(after.count, device=merged.device)
         token = torch.where(merged, after.merged_into, own)
@@ -184,16 +185,6 @@ class _Merge:
     def undone(self, share: Tensor) -> Tensor:
         """Hand the share (B, S) of every token back to those that were merged into it."""
         return share.gather(1, self.token) * self.part
-
-
-def _sizes_by_cell(kept: KeptCells | None, like: KeptCells) -> Tensor:
-    """Patches that the token of each cell is made of, 0 where it has none, (B, C)."""
-    cells = torch.zeros(len(like.cells), like.count + 1, device=like.cells.device)
-    if kept is None:
-        return cells[:, :-1] + 1
-    sizes = torch.ones_like(kept.cells) if kept.sizes is None else kept.sizes
-    slots = torch.where(kept.cells == NO_TOKEN, like.count, kept.cells)  # one cell more takes what does not exist
-    return cells.scatter(1, slots, sizes.to(cells))[:, :-1]
 
 
 def _added(values: Tensor, slots: Tensor, what: Tensor) -> Tensor:
