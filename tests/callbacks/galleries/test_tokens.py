@@ -1,7 +1,7 @@
 """The gallery of kept tokens on a run: its files, its table against slow code, and what it refuses."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import av
 import pandas as pd
@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from callbacks import TokenGallery
-from callbacks.galleries.tokens import _short, _told
+from callbacks.galleries.tokens import _kept_place, _short, _told
 from lightning_modules import VideoClassifier
 from sightline.backbones import Place
+from sightline.explain.cell_map import CellMap
 from sightline.explain.methods.grad_norm import grad_norm
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan, unpruned_plan, unremoved_plan
 from sightline.report.figures.kept_tokens import KeptTokens
-from sightline.tokens import TokenReduction, trace
+from sightline.tokens import KeptAt, TokenReduction, trace
 from sightline.tokens.trajectory import trajectory_sums
+from sightline.types import InputSpec
 from tests.conftest import TINY_SWIN, randomise
 
 HALF = TokenReduction.of("random", {"layer": 0})
@@ -138,3 +140,20 @@ def test_long_names_are_short_in_files_and_stay_different():
     assert _short("a" * 70) == "a" * 70
     assert len(_short("a" * 71)) == 70
     assert len({_short("a" * 90 + end) for end in "xy"}) == 2
+
+
+def test_what_was_merged_is_shown_as_part_of_its_token():
+    @dataclass(frozen=True)
+    class Merged(KeptAt):
+        merged_into: torch.Tensor | None = None
+
+    depends = CellMap(torch.tensor([[[[1.0, 2], [3, 4]]]]), (2, 4, 4), InputSpec(2, 8, 8))
+    at = Merged(
+        Place("attention", 3), (1, 2, 2), torch.tensor([[3, 0]]), torch.tensor([4]), torch.tensor([[0, 3, -1, 3]])
+    )
+    place = _kept_place(at, depends)
+    assert place.token_of.tolist() == [[[0, 3], [-1, 3]]]
+    assert (place.tokens, place.cells_share, place.mass) == (2, 0.75, pytest.approx(0.7))
+    plain = _kept_place(KeptAt(*[getattr(at, name) for name in ("place", "grid", "cells", "before")]), depends)
+    assert plain.token_of.tolist() == [[[0, -1], [-1, 3]]]
+    assert (plain.cells_share, plain.mass) == (0.5, 0.5)
