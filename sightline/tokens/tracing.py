@@ -82,15 +82,11 @@ class _Recording(Reducer):
     reducer: Reducer
     found: list[KeptAt] = field(default_factory=list)
 
-<<<<<<< HEAD
     @property
     def attending(self) -> Attending:
         return self.reducer.attending
 
     def fitted(self, backbone: Backbone) -> Reducer:
-=======
-    def fitted(self, backbone: Backbone) -> _Recording:
->>>>>>> rivals
         return replace(self, reducer=self.reducer.fitted(backbone))
 
     def places(self, backbone: Backbone) -> Mapping[Place, Needs]:

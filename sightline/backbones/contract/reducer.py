@@ -128,11 +128,7 @@ class Reducer(ABC):
         return Attending(sparse=self.attention == "sparse")
 
     def fitted(self, backbone: Backbone) -> Reducer:
-<<<<<<< HEAD
         """Return the reducer that acts in a run of a backbone; its places and answers are the ones that count.
-=======
-        """Return what a run of this backbone asks in its place: itself, or one that knows what it must of the backbone.
->>>>>>> rivals
 
         That is needed where an answer depends on more than the place and what is to be seen there: on which of several
         places it is, or on how clips are normalised.

@@ -11,15 +11,6 @@ from sightline.tokens.share_reducer import shares_left
 from tests.conftest import TINY_SWIN, randomise
 
 
-<<<<<<< HEAD
-def counts(backbone, kept):
-    """What is left of one clip at each place, from the shares alone."""
-    reducer = KeepGrid(kept=kept, at="places").fitted(backbone)
-    return list(reducer.shares(backbone).values())
-
-
-=======
->>>>>>> rivals
 def test_one_stage_drops_half_as_many_at_each_further_place():
     """STA's default counts for a ViT of 1,568 patches: 8 r, 4 r, 2 r; 64 of each of 8 frames leave 672."""
     left = shares_left(build_backbone("vit_demo", 2), 672 / 1568)

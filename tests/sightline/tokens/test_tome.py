@@ -129,7 +129,7 @@ def test_families_that_fill_merge_within_frames(block, monkeypatch):
     keys = torch.randn(2, 49, 2, 5, generator=rng)
     dense = TokenState(torch.randn(2, 49, 4, generator=rng), (3, 4, 4), 1, features={"keys": keys})
     for r in (4, 15, 23, 100):
-        reducer = ToMe(r=r).bound(backbone)
+        reducer = ToMe(r=r).fitted(backbone)
         state = dense
         for _ in range(4):
             selection = reducer.reduce(Place("attention", 0), state)
