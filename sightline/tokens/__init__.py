@@ -7,7 +7,7 @@ from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.registry import REDUCERS
 from sightline.tokens.rlt import RLT
 from sightline.tokens.spec import TokenReduction
-from sightline.tokens.sta import STA
+from sightline.tokens.sta.sta import STA
 from sightline.tokens.tome import ToMe
 from sightline.tokens.tracing import KeptAt, kept_share, trace
 

@@ -7,7 +7,7 @@ from sightline.tokens.changed_tokens import KeepChanged
 from sightline.tokens.grid_tokens import KeepGrid
 from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.rlt import RLT
-from sightline.tokens.sta import STA
+from sightline.tokens.sta.sta import STA
 from sightline.tokens.token_reducer import TokenReducer
 from sightline.tokens.tome import ToMe
 

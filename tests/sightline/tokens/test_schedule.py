@@ -8,7 +8,7 @@ import torch
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.tokens import STA, trace
-from sightline.tokens.schedule import place_plans
+from sightline.tokens.sta.schedule import place_plans
 from tests.conftest import DEMO_VARIANTS, randomise
 from tests.sightline.tokens.small_models import double, made_up, some_clips
 

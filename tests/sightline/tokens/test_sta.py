@@ -9,8 +9,8 @@ import torch
 
 from sightline.backbones import Backbone, TokenState
 from sightline.tokens import STA
-from sightline.tokens.schedule import largest_r
-from sightline.tokens.sta_score import Seen, accumulated, choose, first_by_grid, first_by_matching, semantic_strength
+from sightline.tokens.sta.schedule import largest_r
+from sightline.tokens.sta.score import Seen, accumulated, choose, first_by_grid, first_by_matching, semantic_strength
 from tests.conftest import DEMO_VARIANTS
 from tests.sightline.tokens.small_models import double, made_up, some_clips
 from tests.sightline.tokens.sta_literal import Beside, asked_beside

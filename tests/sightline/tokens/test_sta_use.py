@@ -5,7 +5,7 @@ import torch
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.tokens import REDUCERS, STA, KeepRandom, TokenReduction, trace
-from sightline.tokens.sta_score import unit_vectors
+from sightline.tokens.sta.score import unit_vectors
 from tests.conftest import DEMO_VARIANTS, randomise
 from tests.sightline.tokens.small_models import double, some_clips
 from tests.sightline.tokens.sta_literal import Beside

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from sightline.backbones.contract.reducer import Needs, Place, Reducer, Selection
-from sightline.tokens.schedule import (
+from sightline.tokens.sta.schedule import (
     AUTO,
     FACTORS,
     PAPER,
@@ -42,7 +42,7 @@ from sightline.tokens.schedule import (
     place_plans,
     smaller_schedules,
 )
-from sightline.tokens.sta_score import (
+from sightline.tokens.sta.score import (
     ACCUMULATION,
     BOTH,
     KEPT,
@@ -82,7 +82,7 @@ class STA(TokenReducer):
             more places.
         similarity: What tokens are compared by: ``keys``, ``queries`` or ``values`` of the layer before, or ``mlp``:
             its output.
-        schedule: What goes at later places, see `sightline.tokens.schedule.place_plans`.
+        schedule: What goes at later places, see `sightline.tokens.sta.schedule.place_plans`.
         score: ``both``, ``accumulation`` or ``semantics`` alone.
         frames: ``super``: two frames, then four are read as one; ``single``; ``auto``: super unless the grid is whole
             again at every place.

@@ -1,0 +1,1 @@
+"""Semantic-aware temporal accumulation: its counts, its scores, its reducer."""
