@@ -95,14 +95,15 @@ class KeptTokens:
         page = _WIDTH * max(0.6, len(columns) / COLUMNS)
         row = (page - 1.2) / len(columns) * height / width + 0.3
         figure = new_figure(page, row * len(rows) + 0.8)
-        heading(figure, title, f"{note}   |   {_DROPPED}{_MERGED if self._merges() else ''}")
+        heading(figure, title, f"{note}\n{_DROPPED}{_MERGED if self._merges() else ''}")
         axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for on, (name, picture) in zip(axes, rows.items(), strict=True):
             bare(on)
-            on.set_anchor("W")  # so that all rows are in line
             on.imshow(strip(picture[columns]), interpolation="nearest" if len(picture[0]) < _SIDE else "antialiased")
             on.set_title(name, loc="left", fontsize=LABEL_SIZE, parse_math=False)
         color_bar(figure, [axes[1]], shared_scale([self.grad_norm]), "GradNorm")
+        for on in axes:
+            on.set_anchor("W")  # so that all rows are in line; the bar has moved its own
         step = strip(self._drawn(self.shown[-1])[columns]).shape[1] / len(columns)
         axes[-1].set_xticks(
             [step * (place + 0.5) for place in range(len(columns))],

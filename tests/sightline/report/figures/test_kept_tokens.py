@@ -32,7 +32,7 @@ def test_a_row_for_every_place():
     ]
     # One frame of each of the two cells in time.
     assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["frame 1 of 4", "frame 3 of 4"]
-    assert figure._supxlabel.get_text() == "clip   |   Dark blue: dropped."
+    assert figure._supxlabel.get_text() == "clip\nDark blue: dropped."
     assert "hold –% of GradNorm" in replace(PLACE, mass=math.nan).title
 
 
