@@ -2,7 +2,7 @@
 
 Source: Liu et al., "Video Swin Transformer", 2021, section 3; names and numbers are torchvision's.
 
-Shapes: B clips, W windows, n cells per window, K kept tokens, h heads, d width of a head.
+Shapes: B clips, W windows, n cells per window, K kept tokens, m places of a region, h heads, d width of a head.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import smaller_linear
-from sightline.backbones.parts.sparse_windows import attend_in_windows, window_plan
+from sightline.backbones.parts.sparse_windows import attend_in_windows, copied_biases, distinct_biases, window_plan
 from sightline.backbones.parts.weight_cache import WeightCache
+from sightline.backbones.parts.window_regions import regions
 from sightline.backbones.parts.windows import Size3, WindowGeometry, relative_position_index, shift_mask
 
 
@@ -39,6 +40,7 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.register_buffer("relative_position_index", index.clone())
         self._kept_bias: WeightCache[Tensor] = WeightCache()
+        self._kept_biases: WeightCache[list[Tensor]] = WeightCache()
 
     def attend(self, qkv: Tensor, geometry: WindowGeometry, weights: bool, keys: bool) -> HeadOutputs:
         """Attend within whole windows; heads are (B, W * n, h, d).
@@ -76,9 +78,12 @@ class WindowAttention(nn.Module):
         # All layers of a stage share a plan, also those that have lost heads.
         plan = window_plan(kept, geometry, self.proj.out_features)
         shape = (len(self.heads), self.head_width)
-        n = geometry.volume
-        table, index = self.relative_position_bias_table, self.relative_position_index[:n, :n]
-        return attend_in_windows(qkv, shape, plan, table, index, kept.exists is not None)
+        if plan.distinct is None:
+            bias = copied_biases(plan.bias_rows, self.region_biases(geometry))
+        else:
+            index = self.relative_position_index[: geometry.volume, : geometry.volume]
+            bias = distinct_biases(plan.distinct, self.relative_position_bias_table, index)
+        return attend_in_windows(qkv, shape, plan, bias, kept.exists is not None)
 
     def features(
         self, qkv: Tensor, wanted: Collection[Feature], in_order: Callable[[Tensor], Tensor]
@@ -97,14 +102,28 @@ class WindowAttention(nn.Module):
         table = self.relative_position_bias_table
         return self._kept_bias.of([table], lambda: self._build_bias(geometry), geometry)
 
+    def region_biases(self, geometry: WindowGeometry) -> list[Tensor]:
+        """What is added to the logits within each kind of `regions`, (m, h, m), queries first; kept as `bias` is."""
+        table = self.relative_position_bias_table
+        return self._kept_biases.of([table], lambda: self._build_region_biases(geometry), geometry)
+
+    def _pairs(self, geometry: WindowGeometry) -> Tensor:
+        """Return the bias of every pair of cells of a window, (n, n, h)."""
+        n = geometry.volume
+        return self.relative_position_bias_table[self.relative_position_index[:n, :n].reshape(-1)].view(n, n, -1)
+
     def _build_bias(self, geometry: WindowGeometry) -> Tensor:
         n = geometry.volume
-        index = self.relative_position_index[:n, :n].reshape(-1)
-        bias = self.relative_position_bias_table[index].view(n, n, -1).permute(2, 0, 1).contiguous()
+        bias = self._pairs(geometry).permute(2, 0, 1).contiguous()
         if not geometry.shifted:
             return bias.unsqueeze(0)
         mask = shift_mask(geometry, bias.device).to(bias.dtype)
         return (mask.unsqueeze(1) + bias.unsqueeze(0)).view(1, -1, n, n)
+
+    def _build_region_biases(self, geometry: WindowGeometry) -> list[Tensor]:
+        pairs = self._pairs(geometry)
+        sets = regions(geometry, pairs.device).kind_places
+        return [pairs[places[:, None], places].transpose(1, 2).contiguous() for places in sets]
 
     def remove_heads(self, positions: Collection[int]) -> None:
         """Delete the parameters of the heads at these positions."""
@@ -119,4 +138,5 @@ class WindowAttention(nn.Module):
 
     def train(self, mode: bool = True) -> WindowAttention:
         self._kept_bias.clear()
+        self._kept_biases.clear()
         return super().train(mode)

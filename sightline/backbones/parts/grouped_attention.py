@@ -22,7 +22,7 @@ from sightline.backbones.contract.state import TokenState
 from sightline.backbones.parts.attention import attention, only_counts
 
 # What a call costs beside its work, in multiply-adds: some ten microseconds on one core of a CPU. An accelerator
-# computes so much in the time that starting a call takes that all groups of as many places run as one.
+# computes so much in the time that starting a call takes that all groups of a kind run as one.
 CALL = 2**21
 CALL_ELSEWHERE = 2**31
 # Pairs of a query and a place in one call; a bias has a number for each of those that are keys, and every head.
@@ -34,12 +34,14 @@ class Call:
     """Groups that run as one.
 
     Attributes:
+        kind: Which kind they are, by whatever tells how their biases are made; a call has one kind.
         groups: How many they are.
         queries: Queries of each, padding among them.
         keys: Keys of each, likewise.
         places: Places of each, those that its keys stand for; all groups of a call have equally many.
     """
 
+    kind: int
     groups: int
     queries: int
     keys: int
@@ -116,12 +118,13 @@ def kept_sparse(state: TokenState) -> KeptCells | None:
     return None if fixed else kept
 
 
-def plan_groups(queries: Members, keys: Members, places: Sequence[int], width: int) -> GroupPlan:
+def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], places: Sequence[int], width: int) -> GroupPlan:
     """Decide which groups run as one call.
 
     Args:
         queries: Of every group; those that have none are left out.
         keys: Of every group, at least one where there are queries.
+        kinds: Kind of every group, see `Call`.
         places: Places of every group.
         width: Width of all heads together.
     """
@@ -129,10 +132,11 @@ def plan_groups(queries: Members, keys: Members, places: Sequence[int], width: i
     # In one transfer, as reading a tensor's numbers waits for an accelerator.
     q_counts, k_counts = torch.stack((queries.counts, keys.counts)).tolist()
     order = [group for group, count in enumerate(q_counts) if count]
-    order.sort(key=lambda group: (-places[group], -k_counts[group], -q_counts[group]))
+    order.sort(key=lambda group: (kinds[group], -places[group], -k_counts[group], -q_counts[group]))
     # What is counted is the work alone, whichever machine counts it.
     at_most = 0 if only_counts(queries.rows) else CALL if device.type == "cpu" else CALL_ELSEWHERE
-    calls = cut([Call(1, q_counts[group], k_counts[group], places[group]) for group in order], 2 * width, at_most)
+    alone = [Call(kinds[group], 1, q_counts[group], k_counts[group], places[group]) for group in order]
+    calls = cut(alone, 2 * width, at_most)
     groups = torch.tensor(order, dtype=torch.int64, device=device)
     query_source, query_there = padded(queries.counts, groups, [(call.groups, call.queries) for call in calls])
     key_source, key_there = padded(keys.counts, groups, [(call.groups, call.keys) for call in calls])
@@ -159,10 +163,10 @@ def cut(groups: Sequence[Call], per_pair: int, in_vain_at_most: int) -> list[Cal
     """
     calls: list[Call] = []
     for group in groups:
-        if calls and calls[-1].places == group.places:
+        if calls and (calls[-1].kind, calls[-1].places) == (group.kind, group.places):
             last = calls[-1]
             queries, keys = max(last.queries, group.queries), max(last.keys, group.keys)
-            joined = Call(last.groups + 1, queries, keys, group.places)
+            joined = Call(group.kind, last.groups + 1, queries, keys, group.places)
             in_vain = joined.groups * queries * keys - last.groups * last.queries * last.keys
             in_vain -= group.queries * group.keys
             pairs = joined.groups * queries * max(keys, group.places)

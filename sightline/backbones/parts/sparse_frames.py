@@ -72,7 +72,7 @@ def frame_plan(kept: KeptCells, width: int, class_only: bool = False) -> FramePl
             # One frame after the other has its copy of the class token first.
             frames = torch.arange(b * t, device=device).repeat_interleave(queries.counts) % t
             slots = clip * (t + k) + torch.where(token == 0, frames, t - 1 + token)
-        plan = plan_groups(queries, keys, [kept.count // t] * (b * t), width)
+        plan = plan_groups(queries, keys, [0] * (b * t), [kept.count // t] * (b * t), width)
         bias = key_times.float().log()[plan.key_source].masked_fill(plan.key_source < 0, -torch.inf)
         places = torch.full((b * (t if class_only else t + k),), -1, dtype=torch.int64, device=device)
         return FramePlan(plan, bias, places.index_copy(0, slots, plan.outputs).view(b, -1))
