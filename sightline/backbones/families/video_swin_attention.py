@@ -2,7 +2,7 @@
 
 Source: Liu et al., "Video Swin Transformer", 2021, section 3; names and numbers are torchvision's.
 
-Shapes: B clips, W windows, n cells per window, K kept tokens, m cells of a region, h heads, d width of a head.
+Shapes: B clips, W windows, n cells per window, K kept tokens, m places of a region, h heads, d width of a head.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.observation import Feature, HeadOutputs
 from sightline.backbones.parts.attention import attention, attention_with_weights
 from sightline.backbones.parts.linear import smaller_linear
-from sightline.backbones.parts.sparse_windows import attend_in_windows, regions, window_plan
+from sightline.backbones.parts.sparse_windows import attend_in_windows, copied_biases, distinct_biases, window_plan
 from sightline.backbones.parts.weight_cache import WeightCache
+from sightline.backbones.parts.window_regions import regions
 from sightline.backbones.parts.windows import Size3, WindowGeometry, relative_position_index, shift_mask
 
 
@@ -77,7 +78,12 @@ class WindowAttention(nn.Module):
         # All layers of a stage share a plan, also those that have lost heads.
         plan = window_plan(kept, geometry, self.proj.out_features)
         shape = (len(self.heads), self.head_width)
-        return attend_in_windows(qkv, shape, plan, self.region_biases(geometry), kept.exists is not None)
+        if plan.distinct is None:
+            bias = copied_biases(plan.bias_rows, self.region_biases(geometry))
+        else:
+            index = self.relative_position_index[: geometry.volume, : geometry.volume]
+            bias = distinct_biases(plan.distinct, self.relative_position_bias_table, index)
+        return attend_in_windows(qkv, shape, plan, bias, kept.exists is not None)
 
     def features(
         self, qkv: Tensor, wanted: Collection[Feature], in_order: Callable[[Tensor], Tensor]
@@ -116,7 +122,7 @@ class WindowAttention(nn.Module):
 
     def _build_region_biases(self, geometry: WindowGeometry) -> list[Tensor]:
         pairs = self._pairs(geometry)
-        sets = regions(geometry, pairs.device).places
+        sets = regions(geometry, pairs.device).kind_places
         return [pairs[places[:, None], places].transpose(1, 2).contiguous() for places in sets]
 
     def remove_heads(self, positions: Collection[int]) -> None:

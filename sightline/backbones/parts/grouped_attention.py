@@ -10,7 +10,7 @@ with q queries and k keys each, h heads, d width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ from sightline.backbones.parts.attention import attention, only_counts
 # computes so much in the time that starting a call takes that all groups of a kind run as one.
 CALL = 2**21
 CALL_ELSEWHERE = 2**31
-# Pairs of a query and a key in one call; a bias has a number for each of them and every head.
+# Pairs of a query and a place in one call; a bias has a number for each of those that are keys, and every head.
 MOST_PAIRS = 2**22
 
 
@@ -34,16 +34,27 @@ class Call:
     """Groups that run as one.
 
     Attributes:
-        kind: Which kind of group they are; a call has one kind.
+        kind: Which kind they are, by whatever tells how their biases are made; a call has one kind.
         groups: How many they are.
         queries: Queries of each, padding among them.
         keys: Keys of each, likewise.
+        places: Places of each, those that its keys stand for; all groups of a call have equally many.
     """
 
     kind: int
     groups: int
     queries: int
     keys: int
+    places: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of the queries, keys and places of all calls belong to one."""
+
+    queries: slice
+    keys: slice
+    places: slice
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class GroupPlan:
 
     Attributes:
         calls: The calls, in order.
+        groups: Which groups they run, in order, int64.
         queries: Row of every query, call by call and group by group, int64 (Q,). Padding repeats a group's last one.
         keys: Row of every key, likewise, int64 (M,).
         query_source: Where every query stood among the members that the plan was made of, int64 (Q,).
@@ -73,11 +85,24 @@ class GroupPlan:
     """
 
     calls: tuple[Call, ...]
+    groups: Tensor
     queries: Tensor
     keys: Tensor
     query_source: Tensor
     key_source: Tensor
     outputs: Tensor
+
+    def parts(self) -> Iterator[tuple[Call, Part]]:
+        """Go through the calls."""
+        query = key = place = 0
+        for call in self.calls:
+            ends = (
+                query + call.groups * call.queries,
+                key + call.groups * call.keys,
+                place + call.groups * call.places,
+            )
+            yield call, Part(slice(query, ends[0]), slice(key, ends[1]), slice(place, ends[2]))
+            query, key, place = ends
 
 
 def kept_sparse(state: TokenState) -> KeptCells | None:
@@ -93,31 +118,33 @@ def kept_sparse(state: TokenState) -> KeptCells | None:
     return None if fixed else kept
 
 
-def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], width: int) -> GroupPlan:
+def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], places: Sequence[int], width: int) -> GroupPlan:
     """Decide which groups run as one call.
 
     Args:
         queries: Of every group; those that have none are left out.
         keys: Of every group, at least one where there are queries.
         kinds: Kind of every group, see `Call`.
+        places: Places of every group.
         width: Width of all heads together.
     """
     device = queries.rows.device
     # In one transfer, as reading a tensor's numbers waits for an accelerator.
     q_counts, k_counts = torch.stack((queries.counts, keys.counts)).tolist()
     order = [group for group, count in enumerate(q_counts) if count]
-    order.sort(key=lambda group: (kinds[group], -k_counts[group], -q_counts[group]))
-    sizes = [(kinds[group], q_counts[group], k_counts[group]) for group in order]
+    order.sort(key=lambda group: (kinds[group], -places[group], -k_counts[group], -q_counts[group]))
     # What is counted is the work alone, whichever machine counts it.
     at_most = 0 if only_counts(queries.rows) else CALL if device.type == "cpu" else CALL_ELSEWHERE
-    calls = cut(sizes, 2 * width, at_most)
+    alone = [Call(kinds[group], 1, q_counts[group], k_counts[group], places[group]) for group in order]
+    calls = cut(alone, 2 * width, at_most)
     groups = torch.tensor(order, dtype=torch.int64, device=device)
-    query_source, query_there = _padded(queries.counts, groups, [(call.groups, call.queries) for call in calls])
-    key_source, key_there = _padded(keys.counts, groups, [(call.groups, call.keys) for call in calls])
+    query_source, query_there = padded(queries.counts, groups, [(call.groups, call.queries) for call in calls])
+    key_source, key_there = padded(keys.counts, groups, [(call.groups, call.keys) for call in calls])
     outputs = torch.full_like(queries.rows, -1)
     outputs[query_source[query_there]] = torch.nonzero(query_there).squeeze(1)
     return GroupPlan(
         tuple(calls),
+        groups,
         queries.rows[query_source],
         keys.rows[key_source],
         query_source,
@@ -126,25 +153,27 @@ def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], width: in
     )
 
 
-def cut(sizes: Sequence[tuple[int, int, int]], per_pair: int, in_vain_at_most: int) -> list[Call]:
-    """Cut groups, which stand in order of size, into calls.
+def cut(groups: Sequence[Call], per_pair: int, in_vain_at_most: int) -> list[Call]:
+    """Cut groups into calls.
 
     Args:
-        sizes: Kind, number of queries and number of keys of each.
+        groups: Each as a call of its own, in order of size.
         per_pair: Multiply-adds for a query and a key.
         in_vain_at_most: What one group more may bring in padding, in multiply-adds.
     """
     calls: list[Call] = []
-    for kind, q, k in sizes:
-        if calls and calls[-1].kind == kind:
+    for group in groups:
+        if calls and (calls[-1].kind, calls[-1].places) == (group.kind, group.places):
             last = calls[-1]
-            joined = Call(kind, last.groups + 1, max(last.queries, q), max(last.keys, k))
-            pairs = joined.groups * joined.queries * joined.keys
-            in_vain = pairs - last.groups * last.queries * last.keys - q * k
+            queries, keys = max(last.queries, group.queries), max(last.keys, group.keys)
+            joined = Call(group.kind, last.groups + 1, queries, keys, group.places)
+            in_vain = joined.groups * queries * keys - last.groups * last.queries * last.keys
+            in_vain -= group.queries * group.keys
+            pairs = joined.groups * queries * max(keys, group.places)
             if in_vain * per_pair <= in_vain_at_most and pairs <= MOST_PAIRS:
                 calls[-1] = joined
                 continue
-        calls.append(Call(kind, 1, q, k))
+        calls.append(group)
     return calls
 
 
@@ -153,7 +182,7 @@ def attend_in_groups(
     keys_values: Tensor,
     shape: tuple[int, int],
     plan: GroupPlan,
-    bias: Callable[[Call, slice, slice], Tensor],
+    bias: Callable[[Call, Part], Tensor],
 ) -> Tensor:
     """Return what every query of a plan attends to, (Q, h, d).
 
@@ -162,19 +191,14 @@ def attend_in_groups(
         keys_values: Keys and values side by side, (R', 2 * h * d), likewise.
         shape: Number of heads h and width of each d, named because nothing can be inferred where no head is left.
         plan: Which attend to which.
-        bias: Returns what is added to the logits of a call, broadcast to (G, h, q, k), given the call and which of the
-            Q and of the M are in it.
+        bias: Returns what is added to the logits of a call, broadcast to (G, h, q, k).
     """
     # Indexing copies whole rows; `index_select` is several times slower where rows are far apart.
-    q_rows, kv_rows = queries[plan.queries], keys_values[plan.keys]
-    found, first_query, first_key = [], 0, 0
-    for call in plan.calls:
-        of_queries = slice(first_query, first_query + call.groups * call.queries)
-        of_keys = slice(first_key, first_key + call.groups * call.keys)
-        first_query, first_key = of_queries.stop, of_keys.stop
-        q = q_rows[of_queries].view(call.groups, call.queries, *shape).transpose(1, 2)
-        k, v = kv_rows[of_keys].view(call.groups, call.keys, 2, *shape).permute(2, 0, 3, 1, 4)
-        out = attention(q, k, v, bias(call, of_queries, of_keys))
+    q_rows, kv_rows, found = queries[plan.queries], keys_values[plan.keys], []
+    for call, part in plan.parts():
+        q = q_rows[part.queries].view(call.groups, call.queries, *shape).transpose(1, 2)
+        k, v = kv_rows[part.keys].view(call.groups, call.keys, 2, *shape).permute(2, 0, 3, 1, 4)
+        out = attention(q, k, v, bias(call, part))
         found.append(out.transpose(1, 2).reshape(call.groups * call.queries, *shape))
     return torch.cat(found)
 
@@ -184,7 +208,7 @@ def in_places(found: Tensor, places: Tensor, some_missing: bool) -> Tensor:
     return F.pad(found, (0, 0, 0, 0, 0, 1))[places] if some_missing else found[places]
 
 
-def _padded(counts: Tensor, groups: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def padded(counts: Tensor, groups: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """Return which member stands at every place of padded groups, int64 (P,), and whether it is not padding, bool.
 
     Args:

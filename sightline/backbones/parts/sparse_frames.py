@@ -22,6 +22,7 @@ from sightline.backbones.parts.grouped_attention import (
     Call,
     GroupPlan,
     Members,
+    Part,
     attend_in_groups,
     in_places,
     plan_groups,
@@ -71,7 +72,7 @@ def frame_plan(kept: KeptCells, width: int, class_only: bool = False) -> FramePl
             # One frame after the other has its copy of the class token first.
             frames = torch.arange(b * t, device=device).repeat_interleave(queries.counts) % t
             slots = clip * (t + k) + torch.where(token == 0, frames, t - 1 + token)
-        plan = plan_groups(queries, keys, [0] * (b * t), width)
+        plan = plan_groups(queries, keys, [0] * (b * t), [kept.count // t] * (b * t), width)
         bias = key_times.float().log()[plan.key_source].masked_fill(plan.key_source < 0, -torch.inf)
         places = torch.full((b * (t if class_only else t + k),), -1, dtype=torch.int64, device=device)
         return FramePlan(plan, bias, places.index_copy(0, slots, plan.outputs).view(b, -1))
@@ -93,8 +94,8 @@ def attend_in_frames(
     """
     key_bias = plan.key_bias.to(queries.dtype)
 
-    def bias(call: Call, queries: slice, keys: slice) -> Tensor:
-        return key_bias[keys].view(call.groups, 1, 1, call.keys)
+    def bias(call: Call, part: Part) -> Tensor:
+        return key_bias[part.keys].view(call.groups, 1, 1, call.keys)
 
     found = attend_in_groups(queries.flatten(0, 1), keys_values.flatten(0, 1), shape, plan.groups, bias)
     return in_places(found, plan.places, some_missing)

@@ -143,7 +143,10 @@ def test_whole_models_and_what_they_cost(name):
 
 @torch.no_grad()
 def test_multiply_adds_by_hand():
-    """Of the two products: each token that is left times the 2 * 3 * 4 places of its window, each twice D."""
+    """Of 2 x 2 x 2 windows of 2 x 3 x 4 cells, the first has 4 tokens, and the last one of its own.
+
+    The last one's frame without a token is filled from the nearest frames, of which the earlier has the fourth token.
+    """
     layer = swin_layer((2, 3, 4), False)
     state = dense((4, 6, 8), 1, WIDTH)
     cells = torch.tensor([[0, 1, 2, 50, 191]])
@@ -153,4 +156,4 @@ def test_multiply_adds_by_hand():
         with counting(), FlopCounterMode(display=False) as counter:
             layer.attend(left, "attention")
         counts.append(counter.get_total_flops() // 2 - 5 * WIDTH * 3 * WIDTH)
-    assert counts == [2 * 5 * 24 * WIDTH, 2 * 192 * 24 * WIDTH]
+    assert counts == [2 * (4 * 4 + 1 * 2) * WIDTH, 2 * 192 * 24 * WIDTH]
