@@ -51,18 +51,19 @@ class KeptCells:
         how: How this reduction is attended with, see `Attending`.
     """
 
-    # Not functools.cached_property: torch.compile cannot pass the lock that Python 3.11 takes in it.
+    # Not functools.cached_property: torch.compile cannot pass the lock that Python 3.11 takes in it. Nor can it take an
+    # instance of a class of ours for an argument's default.
     def __init__(
         self,
         cells: Tensor,
         exists: Tensor | None,
         grid: tuple[int, int, int],
         owner: Tensor | None = None,
-        how: Attending = ATTEND,
+        how: Attending | None = None,
     ) -> None:
         self.exists = exists
         self.owner = owner
-        self.how = how
+        self.how = ATTEND if how is None else how
         self.cells = cells if exists is None else cells.masked_fill(~exists, NO_TOKEN)
         self.grid = grid
         self._plans: dict[object, Tensor] = {}
