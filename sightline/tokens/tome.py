@@ -68,7 +68,7 @@ class ToMe(TokenReducer):
 
     @property
     def attending(self) -> Attending:
-        return replace(super().attending, proportional=self.proportional)
+        return Attending(sparse=self.attention == "sparse", proportional=self.proportional)
 
     def fitted(self, backbone: Backbone) -> Reducer:
         return _Merging(self, backbone.depth, backbone.dropped_tokens == "filled")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.backbones.contract.kept_cells import ATTEND, Attending, KeptCells
+from sightline.backbones.contract.kept_cells import Attending, KeptCells
 from sightline.backbones.contract.layout import NO_TOKEN
 from sightline.backbones.contract.merging import counted_without_empty, merged_mean, without_empty
 from sightline.backbones.contract.selection_checks import check_merging, check_selection
@@ -101,13 +101,13 @@ class TokenState:
         none = KeptCells(torch.empty(self.batch, 0, dtype=torch.int64, device=self.tokens.device), None, self.grid)
         return TokenState(self.tokens[:, : self.class_tokens], self.grid, self.class_tokens, none)
 
-    def select(self, cells: Tensor, exists: Tensor | None = None, how: Attending = ATTEND) -> TokenState:
+    def select(self, cells: Tensor, exists: Tensor | None = None, how: Attending | None = None) -> TokenState:
         """Go on with some of the patches; class tokens stay.
 
         Args:
             cells: Cells of the patches to keep, int64 (B, K), in the order in which they are to stand.
             exists: Which of them exist, bool (B, K), where clips keep unequal numbers; all where None.
-            how: How layers attend from here.
+            how: How layers attend from here; `ATTEND` if None.
 
         Returns:
             The reduced state; the state itself where nothing is dropped (a dense one keeps the grid's order then).
@@ -127,7 +127,9 @@ class TokenState:
         owner = now.owner_once_selected(position, exists)
         return self._at(position + self.class_tokens, KeptCells(cells, exists, self.grid, owner, how))
 
-    def merge(self, cells: Tensor, into: Tensor, exists: Tensor | None = None, how: Attending = ATTEND) -> TokenState:
+    def merge(
+        self, cells: Tensor, into: Tensor, exists: Tensor | None = None, how: Attending | None = None
+    ) -> TokenState:
         """Go on with some of the patches, into which the others are merged; class tokens stay.
 
         Tokens and features become means over what was merged, each counting the patches that it is made of.
@@ -138,7 +140,7 @@ class TokenState:
                 (its own for those that are kept), int64 (B, N); `NO_TOKEN` where it is dropped. What is said of patches
                 that do not exist is not read.
             exists: Which of the kept exist, bool (B, K), as in `select`.
-            how: How layers attend from here.
+            how: How layers attend from here; `ATTEND` if None.
 
         Returns:
             The reduced state; the state itself where nothing is merged or dropped, as in `select`.

@@ -1,6 +1,8 @@
 """ToMe against a slow implementation that merges token by token in double precision, and by hand."""
 
+import copy
 import math
+import shutil
 
 import pytest
 import torch
@@ -256,3 +258,16 @@ def test_bad_options_are_refused():
         backbone.run(unequal, reducer=ToMe())
     with pytest.raises(ValueError, match="call bound"):
         ToMe().reduce(Place("attention", 0), unequal)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler, and g++ is not here")
+@pytest.mark.parametrize("name", ["vit_demo", "timesformer_demo"])
+@torch.no_grad()
+def test_a_compiled_model_merges(name):
+    backbone, clips = model_and_clips(name)
+    reducer = ToMe(r=4, proportional=True)
+    compiled = torch.compile(copy.deepcopy(backbone), fullgraph=True, backend="aot_eager")
+    expected = backbone(clips, reducer=reducer)
+    torch.testing.assert_close(compiled(clips, reducer=reducer), expected, rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
