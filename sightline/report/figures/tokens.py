@@ -23,9 +23,8 @@ from sightline.report.figures.style import (
     styled,
 )
 from sightline.report.tables.pruning import reference_rows
-from sightline.report.tables.tokens import ALL_TOKENS, averaged
+from sightline.report.tables.tokens import ALL_TOKENS, CONTROL, averaged
 from sightline.report.tables.tokens_layout import way_label
-from sightline.tokens.asked import CONTROL
 
 MARKERS = "osD^vPX"
 FEW = 3

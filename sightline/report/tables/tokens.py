@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from sightline.export.token_tests import TokenTest
 from sightline.report.tables.outcomes import change_by, read_outcomes
 from sightline.report.tables.pruning import PruningRow
 from sightline.report.verdict.pairs import compared
 from sightline.run.csv_table import read_table
 from sightline.statistics.paired_change import PairedChange
-from sightline.tokens.asked import CONTROL
+
+if TYPE_CHECKING:
+    # At run time this would load torch, which reading a table does not need.
+    from sightline.export.token_tests import TokenTest
 
 ALL_TOKENS = "all"
 """What the reference is called in the column of methods: the same model with all tokens."""
+CONTROL = "random"
+"""The method that others are compared with, `sightline.tokens.asked.CONTROL`."""
 WAY = ["method", "options", "kept_asked_pct"]
 """The columns that name a comparison; rows that differ only in their seed are draws of one."""
 MEASURED = (

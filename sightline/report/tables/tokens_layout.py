@@ -13,9 +13,8 @@ from rich.text import Text
 from sightline.report.numbers import fixed, signed
 from sightline.report.tables.markdown import markdown_table
 from sightline.report.tables.pruning_layout import amount_and_change, subjects_note, timing_notes
-from sightline.report.tables.tokens import ALL_TOKENS, averaged
+from sightline.report.tables.tokens import ALL_TOKENS, CONTROL, averaged
 from sightline.report.verdict.pairs import listed
-from sightline.tokens.asked import CONTROL
 
 NOISE = 0.05
 """Share of 95 % intervals that exclude no difference by chance."""

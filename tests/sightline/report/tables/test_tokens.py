@@ -8,7 +8,15 @@ from rich.console import Console
 
 from sightline.export.token_tests import TokenTest
 from sightline.report.tables.pruning import PruningRow
-from sightline.report.tables.tokens import ALL_TOKENS, COLUMNS, averaged, read_token_table, token_table, tokens_by
+from sightline.report.tables.tokens import (
+    ALL_TOKENS,
+    COLUMNS,
+    CONTROL,
+    averaged,
+    read_token_table,
+    token_table,
+    tokens_by,
+)
 from sightline.report.tables.tokens_layout import (
     control_sentences,
     render_token_table,
@@ -17,7 +25,7 @@ from sightline.report.tables.tokens_layout import (
 )
 from sightline.run.csv_table import write_table
 from sightline.statistics.paired_change import paired_change
-from sightline.tokens import REDUCERS, KeepRandom, TokenReduction
+from sightline.tokens import REDUCERS, KeepRandom, TokenReduction, asked
 from tests.sightline.report.verdict.examples import CLIPS, LABELS, SUBJECTS, predicted
 
 RIGHT = {"all": range(100), "r0": range(60), "r1": range(10, 70), "good": range(95), "same": range(0, 120, 2)}
@@ -78,6 +86,11 @@ def test_a_row_per_test_with_differences_by_hand(table):
     assert wanted.over == "subjects"
     assert table["vs_random"].isna().tolist() == [True, True, True, False, True, False]
     assert good["clips_per_s_b1"] == pytest.approx(1000 / good["latency_ms_b1"])
+
+
+def test_the_control_is_the_one_that_is_drawn():
+    assert CONTROL == asked.CONTROL
+    assert [method.options for method in asked.with_draws(TokenReduction.of(CONTROL), 2)] == [(), (("seed", 1),)]
 
 
 def test_a_share_that_was_not_reached_has_no_results(table):
