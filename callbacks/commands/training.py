@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import shutil
@@ -27,7 +28,7 @@ from datamodules import ClipDataModule
 from lightning_modules import VideoClassifier
 from lightning_modules.checkpoint_io import SafeCheckpointIO, check_resumable
 from sightline.checkpoints.trained import trained_checkpoint
-from sightline.commands.options import usage_name
+from sightline.commands.options import take_nested, usage_name
 from sightline.commands.registry import COMMANDS
 from sightline.pruning.targets import UnmetTargetsError
 from sightline.run.atomic import write_text
@@ -44,6 +45,7 @@ from sightline.run.folder import (
 from sightline.run.paths import RunFolder
 from sightline.run.provenance import record_command
 from sightline.run.unfinished import clean_tree
+from sightline.tokens import TokenReduction
 
 # Arguments of the trainer's methods that are not options: the command line builds them, or they have another use.
 _BUILT = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only"}
@@ -56,10 +58,32 @@ def run(name: str, arguments: list[str]) -> None:
     logging.getLogger("lightning").handlers.clear()
     be_quiet()
     try:
-        RunCLI(name, arguments).execute()
+        RunCLI(name, with_tokens(arguments)).execute()
     finally:
         if given_folder is None:  # the next run of this process has a folder of its own
             os.environ.pop(VARIABLE, None)
+
+
+def with_tokens(arguments: list[str]) -> list[str]:
+    """Return arguments in which ``--tokens NAME --tokens.OPTION VALUE`` is one JSON object.
+
+    Raises:
+        ValueError: If name or options are unknown, or there are options without a name.
+    """
+    options, others = take_nested("tokens", arguments)
+    words: list[str] = []
+    for word in others:
+        words += ["--tokens", word.removeprefix("--tokens=")] if word.startswith("--tokens=") else [word]
+    if "--tokens" not in words:
+        if options:
+            raise ValueError(f"--tokens.{next(iter(options))} is an option of a token reduction: name one, --tokens.")
+        return arguments
+    at = words.index("--tokens") + 1
+    if at == len(words):
+        raise ValueError("Expected the name of a token reduction behind --tokens, got none.")
+    if not words[at].lstrip().startswith("{") or options:
+        words[at] = json.dumps(TokenReduction.from_text(words[at], options).plain())
+    return words
 
 
 class RunCLI(LightningCLI):

@@ -41,7 +41,7 @@ def reduced(state: TokenState, kind: str, how: Attending, seed: int = 0) -> Toke
         return state.select(cells, exists, how)
     if kind == "merged":
         into = torch.randint(-1, k, (b, count), generator=generator)
-        return state.merge(cells, into.scatter(1, cells, torch.arange(k).expand(b, k)), how)
+        return state.merge(cells, into.scatter(1, cells, torch.arange(k).expand(b, k)), how=how)
     return state.select(cells, None, how)
 
 
