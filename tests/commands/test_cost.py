@@ -96,6 +96,17 @@ def test_attention_that_ranks_tokens_counts(capsys):
     # LayerNorm, query, key and value, both products, and the mean over queries of the weights summed over heads.
     ranking = 5 * n * d + 3 * n * d * d + 2 * n * n * d + n * n
     assert counted["attention"] - counted["grid"] == ranking
+def test_sta_is_counted_from_its_command_line(capsys):
+    command = ("cost", "--backbone", "vit_demo", "--num_classes", "7", "--tokens", "sta", "--json")
+    assert code_of(*command, "--tokens.schedule", "0,0,0") == 0
+    assert json.loads(capsys.readouterr().out)["macs"] == vit_demo_macs(256, 7)
+    assert code_of(*command, "--tokens.r", "8", "--tokens.attention", "filled", "--tokens.order", "bfb") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["tokens"] == "sta_attentionfilled_orderbfb_r8"
+    # Layers 1 and 2 run on 4 * 56 patches, 3 and 4 on 16 fewer, 5 on 8 fewer than these; choosing costs a little.
+    layers = [(vit_demo_macs(kept, 7) - vit_demo_macs(0, 7)) // 6 for kept in (256, 224, 224, 208, 208, 200)]
+    exact = vit_demo_macs(0, 7) + sum(layers)
+    assert exact < told["macs"] < 1.01 * exact
 
 
 def test_tokens_and_layers_are_told_and_timed_together(capsys, monkeypatch):
@@ -130,6 +141,12 @@ def test_tokens_and_layers_are_told_and_timed_together(capsys, monkeypatch):
         ),
         ([*DEMO, "--tokens", "random", "--tokens.kept", "half"], "random.kept must be of type float, got 'half'"),
         ([*DEMO, "--tokens", "random", "--tokens.kept=1.5"], "must be above 0 and at most 1, got 1.5"),
+        ([*DEMO, "--tokens", "sta", "--tokens.r", "60"], "A frame has 16 tokens at stage 1 (grid 4x4x4); dropping 60"),
+        (
+            [*DEMO, "--tokens", "sta", "--tokens.schedule", "4,4,4"],
+            "is for 3 places; video_swin has 2: stage 1, stage 2",
+        ),
+        ([*DEMO, "--tokens", "sta", "--tokens.first", "last"], "first must be one of tome, grid, random, got 'last'"),
         ([*DEMO, "--tokens.kept", "0.5"], "--tokens.kept is an option of a token reduction"),
         ([*DEMO, "--tokens", "random", "--tokens.kept"], "Expected a value behind --tokens.kept"),
         ([*DEMO, "--bogus"], "bogus"),

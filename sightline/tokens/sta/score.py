@@ -88,8 +88,7 @@ def choose(
             gathered = None if score == SEMANTICS else accumulated(now.similar, earlier, weight)
             value = 1 - semantic_strength(now.strength) if score != ACCUMULATION else torch.ones_like(now.strength)
             value = value if gathered is None else value * gathered
-            # Stable: of equal tokens, as in a still picture, those that stand first stay, on every machine.
-            stay = value.sort(dim=1, stable=True).indices[:, : kept[frame]]
+            stay = rising(value)[:, : kept[frame]]
             earlier = take_rows(now.similar, stay)
             if gathered is not None:
                 weight = gathered.gather(1, stay)
@@ -119,6 +118,11 @@ def semantic_strength(strength: Tensor) -> Tensor:
     return (strength - low) / (high - low).clamp(min=torch.finfo(strength.dtype).tiny)
 
 
+def rising(values: Tensor) -> Tensor:
+    """Return the places of (B, n) in ascending order; of equal ones, as in a still picture, the earlier comes first."""
+    return values.sort(dim=1, stable=True).indices
+
+
 def first_by_matching(frame: Seen, keep: int) -> Tensor:
     """Drop the even tokens that are most similar to an odd one (Bolya et al., ICLR 2023, section 3; without merging).
 
@@ -130,9 +134,9 @@ def first_by_matching(frame: Seen, keep: int) -> Tensor:
         return first_by_grid(frame, keep)
     device = frame.similar.device
     likeness = torch.matmul(frame.similar[:, ::2], frame.similar[:, 1::2].transpose(1, 2)).amax(dim=2)
-    rising = likeness.sort(dim=1, stable=True).indices[:, : even - (count - keep)]
-    odd = torch.arange(1, count, 2, device=device).expand(len(rising), -1)
-    return torch.cat((odd, 2 * rising), dim=1)
+    stay = rising(likeness)[:, : even - (count - keep)]
+    odd = torch.arange(1, count, 2, device=device).expand(stay.shape[0], -1)
+    return torch.cat((odd, 2 * stay), dim=1)
 
 
 def first_by_grid(frame: Seen, keep: int) -> Tensor:
@@ -146,4 +150,4 @@ def first_at_random(frame: Seen, keep: int, seed: str) -> Tensor:
     """Keep tokens drawn by a seed: the same places in every clip, so that a program of fixed shape can hold them."""
     count = frame.cells.shape[1]
     drawn = sorted(random.Random(seed).sample(range(count), keep))
-    return torch.tensor(drawn, device=frame.cells.device).expand(len(frame.cells), -1)
+    return torch.tensor(drawn, device=frame.cells.device).expand(frame.cells.shape[0], -1)

@@ -57,6 +57,8 @@ def test_the_layout_is_that_of_the_design():
         "unreadable": "tables/unreadable-command.csv",
         "predictions_folder": "tables/predictions",
         "predictions": "tables/predictions/model.csv",
+        "token_predictions": "tables/predictions/tokens",
+        "token_record": "tables/predictions/tokens/tested.json",
         "figures": "figures",
         "attention": "attention",
         "captions": "attention/index.json",
@@ -142,7 +144,7 @@ def test_the_checks_find_what_they_look_for():
     assert {"config.yaml", "tables", "relevance", "pruned", "attention", "best.ckpt", "greedy"} <= NAMES
     assert not NAMES & {"split", "name.csv", "kind.parts"}
     ground = ast.parse((ROOT / "sightline/run/paths.py").read_text())
-    assert spelled(ground) >= NAMES - {"unreadable.csv", "curves.csv", "pruning.csv"}
+    assert spelled(ground) >= NAMES - {"unreadable.csv", "curves.csv", "pruning.csv", "tokens"}
     for line, words in {
         'a / "tables" / f"{x}.csv"': {"tables"},
         'Path("runs/x/checkpoints") / "best.ckpt"': {"checkpoints", "best.ckpt"},
