@@ -27,7 +27,7 @@ from sightline.report.tables.tokens import ALL_TOKENS, CONTROL, averaged
 from sightline.report.tables.tokens_layout import way_label
 
 MARKERS = "osD^vPX"
-FEW = 3
+FEW = 1
 """Up to so many methods besides the control have shaded intervals; more would hide each other."""
 GROUPS = {"layers": ("-", "*"), "heads": (":", "h"), "layers and heads": ("-.", "H"), "and fewer tokens": ("none", "p")}
 """Line and marker of pruned models, by what they lack. They are grey: colours are of token reductions."""

@@ -1,0 +1,81 @@
+"""Tests of token reductions: which amount, in which order, and the record of what is finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+
+from sightline.export import token_tests
+from sightline.export.token_tests import TokenTest, choose_amount, in_order, read_record, write_record
+from sightline.tokens import REDUCERS, KeepRandom, TokenReduction, kept_share
+
+MADE = {"weights_sha256": "a", "data_sha256": "b"}
+
+
+@dataclass(frozen=True)
+class Ragged(KeepRandom):
+    """Keeps twice as many tokens of dark clips."""
+
+    equal_counts: ClassVar[bool] = False
+
+    def _draw(self, clip, place, cells):
+        whole = super()._draw(clip, place, cells)
+        return whole if clip.float().mean() < 64 else whole[: max(len(whole) // 2, 1)]
+
+
+def made(name: str, kept: float, **options) -> TokenTest:
+    method = TokenReduction.of(name, options)
+    return TokenTest(method, kept, TokenReduction.of(name, {**options, "kept": kept}), kept + 0.01, 7)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    tests = [TokenTest(macs=9), made("random", 0.5, seed=3), replace(made("random", 0.2), share=0.9, macs=None)]
+    path = tmp_path / "predictions" / "tested.json"
+    assert read_record(path, MADE) == []
+    write_record(tests, path, MADE)
+    assert read_record(path, MADE) == tests
+    assert read_record(path, MADE | {"weights_sha256": "other"}) == []
+
+
+@pytest.mark.parametrize("change", [("random", "no such method"), ('"share"', '"part"'), ("{", "")])
+def test_a_record_of_another_version_or_damaged_is_no_record(tmp_path, caplog, change):
+    path = tmp_path / "tested.json"
+    write_record([made("random", 0.5)], path, MADE)
+    path.write_text(path.read_text().replace(*change))
+    assert read_record(path, MADE) == []
+    assert "the tests are made again" in caplog.text
+
+
+def test_options_and_draws_are_told_apart(monkeypatch):
+    monkeypatch.setitem(REDUCERS, "other", KeepRandom)
+    drawn, other = made("random", 0.5, seed=3, layer=1), made("other", 0.5, seed=3)
+    assert (drawn.seed, drawn.options) == (3, "layer=1")
+    assert made("random", 0.5).seed == 0
+    assert (other.seed, other.options) == (None, "seed=3")
+    wanted = [TokenTest(), made("random", 0.9, seed=0), made("random", 0.9, seed=1), made("random", 0.5), drawn, other]
+    assert in_order([other, drawn, *wanted[3:0:-1], wanted[0]]) == wanted
+
+
+def test_only_five_points_beside_the_share_count_as_reached():
+    assert replace(made("random", 0.5), share=0.54).reached
+    assert not replace(made("random", 0.5), share=0.56).reached
+    assert not replace(made("random", 0.5), share=0.44).reached
+
+
+def test_an_amount_is_chosen_on_all_clips_where_counts_differ(tiny_swin, tiny_clips, monkeypatch):
+    monkeypatch.setitem(REDUCERS, "ragged", Ragged)
+    clips = torch.cat([tiny_clips[:1], tiny_clips[1:2] // 8])  # a light one and a dark one
+    seen = []
+    real = token_tests.at_kept
+    monkeypatch.setattr(token_tests, "at_kept", lambda *args: seen.append(len(args[3])) or real(*args))
+    ragged = choose_amount(TokenReduction.of("ragged"), 0.75, tiny_swin, clips)
+    even = choose_amount(TokenReduction.of("random"), 0.75, tiny_swin, clips)
+    assert seen == [2, 1]
+    shares = kept_share(tiny_swin, clips, ragged.tokens.build())
+    assert shares[0] < shares[1]
+    assert ragged.share == pytest.approx(shares.mean().item()) == pytest.approx(0.75, abs=0.02)
+    assert even.share == 0.75
+    assert even.plan.plan_id == "tokens-none-reduced-k0-random"
