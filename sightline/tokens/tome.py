@@ -79,7 +79,7 @@ class ToMe(TokenReducer):
         return {Place("attention", index): needs for index in range(last) if self.of_layer(index, backbone.depth)}
 
     def reduce(self, place: Place, state: TokenState) -> Selection | None:
-        raise ValueError("How ToMe merges depends on the backbone: call bound(backbone) and ask what it returns.")
+        raise ValueError("How ToMe merges depends on the backbone: call fitted(backbone) and ask what it returns.")
 
     def amounts(self, backbone: Backbone) -> Sequence[ToMe]:
         spec = backbone.input_spec

@@ -96,6 +96,8 @@ def test_attention_that_ranks_tokens_counts(capsys):
     # LayerNorm, query, key and value, both products, and the mean over queries of the weights summed over heads.
     ranking = 5 * n * d + 3 * n * d * d + 2 * n * n * d + n * n
     assert counted["attention"] - counted["grid"] == ranking
+
+
 def test_sta_is_counted_from_its_command_line(capsys):
     command = ("cost", "--backbone", "vit_demo", "--num_classes", "7", "--tokens", "sta", "--json")
     assert code_of(*command, "--tokens.schedule", "0,0,0") == 0

@@ -145,7 +145,7 @@ class KeptCells:
         spare = self.cells.shape[1]
         places = torch.arange(position.shape[1], device=position.device).expand_as(position)
         slots = position if exists is None else torch.where(exists, position, spare)
-        renumbered = position.new_full((len(position), spare + 1), NO_TOKEN).scatter(1, slots, places)
+        renumbered = position.new_full((position.shape[0], spare + 1), NO_TOKEN).scatter(1, slots, places)
         renumbered[:, spare] = NO_TOKEN
         return renumbered.gather(1, torch.where(self.owner == NO_TOKEN, spare, self.owner))
 

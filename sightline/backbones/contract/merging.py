@@ -30,13 +30,13 @@ def merged_mean(values: Tensor, into: Tensor, sizes: Tensor, count: int) -> Tens
     exact = torch.promote_types(values.dtype, torch.float32)
     slots = torch.where(into == NO_TOKEN, count, into)
     weights = sizes.to(exact)
-    total = weights.new_zeros(len(weights), count + 1).scatter_add(1, slots, weights)
+    total = weights.new_zeros(weights.shape[0], count + 1).scatter_add(1, slots, weights)
     # Shares of 1 before anything is added up, so that no sum overflows.
     parts = values.flatten(2) if values.dim() > 2 else values.unsqueeze(2)
     parts = parts.to(exact) * (weights / total.gather(1, slots).clamp(min=1)).unsqueeze(2)
-    added = parts.new_zeros(len(parts), count + 1, parts.shape[2])
+    added = parts.new_zeros(parts.shape[0], count + 1, parts.shape[2])
     added = added.scatter_add(1, slots.unsqueeze(2).expand_as(parts), parts)[:, :count]
-    return added.to(values.dtype).view(len(values), count, *values.shape[2:])
+    return added.to(values.dtype).view(values.shape[0], count, *values.shape[2:])
 
 
 def without_empty(cells: Tensor, exists: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -318,4 +318,4 @@ def take_rows(values: Tensor, rows: Tensor) -> Tensor:
         index = rows.view(*rows.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
         return values.gather(1, index)
     # Indexing copies whole rows, four times as fast on a CPU as gathering numbers; only backwards it is no faster.
-    return values[torch.arange(len(rows), device=rows.device).unsqueeze(1), rows]
+    return values[torch.arange(rows.shape[0], device=rows.device).unsqueeze(1), rows]

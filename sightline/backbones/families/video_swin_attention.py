@@ -51,7 +51,7 @@ class WindowAttention(nn.Module):
             weights: Also return the softmax weights; attention is not fused then.
             keys: Also return the keys.
         """
-        b, w, n, h = len(qkv), geometry.count, geometry.volume, len(self.heads)
+        b, w, n, h = qkv.shape[0], geometry.count, geometry.volume, len(self.heads)
         d = self.head_width  # named everywhere: where no head is left, no size can be inferred
         qkv = qkv.view(b, w, n, 3, h, d).permute(3, 0, 1, 4, 2, 5)  # (3, B, W, h, n, d)
         # Four dimensions, because only these are fused: windows count as heads where each has its own mask.

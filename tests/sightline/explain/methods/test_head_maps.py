@@ -100,7 +100,7 @@ def test_only_the_layers_asked_for_compute_weights(monkeypatch: pytest.MonkeyPat
     backbone = randomise(build_backbone("video_swin_demo", 4))
     stepwise, fused = [], []
     observed, plain = attention.attention_with_weights, attention.attention
-    room = "sightline.backbones.families.video_swin"
+    room = "sightline.backbones.families.video_swin_attention"
     monkeypatch.setattr(f"{room}.attention_with_weights", lambda *a: stepwise.append(1) or observed(*a))
     monkeypatch.setattr(f"{room}.attention", lambda *a: fused.append(1) or plain(*a))
     head_maps(
