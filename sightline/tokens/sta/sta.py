@@ -53,6 +53,7 @@ from sightline.tokens.sta.score import (
     first_at_random,
     first_by_grid,
     first_by_matching,
+    in_full,
     unit_vectors,
 )
 from sightline.tokens.token_reducer import TokenReducer
@@ -165,15 +166,16 @@ class FittedSTA(Reducer):
             "grid": first_by_grid,
             "random": partial(first_at_random, seed=f"{options.seed} {place}"),
         }
-        positions = choose(
-            self._seen(state),
-            plan.before,
-            plan.kept,
-            firsts[options.first],
-            backward=options.order[number % len(options.order)] == "b",
-            score=options.score,
-            previous=options.previous,
-        )
+        with in_full(state.tokens.device):
+            positions = choose(
+                self._seen(state),
+                plan.before,
+                plan.kept,
+                firsts[options.first],
+                backward=options.order[number % len(options.order)] == "b",
+                score=options.score,
+                previous=options.previous,
+            )
         return Selection(cells.gather(1, positions))
 
     def _seen(self, state: TokenState) -> Seen:

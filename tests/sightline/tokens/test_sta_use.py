@@ -42,8 +42,18 @@ def test_a_run_in_parts_is_the_same(backbone):
 def test_half_precision_is_scored_in_single():
     features = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
     assert unit_vectors(features).dtype == torch.float32
-    vit = randomise(build_backbone("vit_demo", 7)).to(torch.bfloat16)
-    kept = trace(vit, some_clips(vit), STA())
+    vit = randomise(build_backbone("vit_demo", 7))
+    kept = trace(vit, some_clips(vit), STA(similarity="mlp"))
+    # After layer 0, whose output is made the same with and without autocast, scores and so choices are too.
+    seen: list[torch.Tensor] = []
+    state = vit.run(vit.embed(some_clips(vit)), 0, 1)
+    reducer = STA(similarity="mlp").fitted(vit)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            seen.append(reducer.reduce(vit.reduction_places[0], state).cells)  # type: ignore[union-attr]
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], kept[0].cells)
+    kept = trace(vit.to(torch.bfloat16), some_clips(vit), STA())
     assert [at.after.tolist() for at in kept] == [[172, 172], [130, 130], [109, 109]]
 
 
