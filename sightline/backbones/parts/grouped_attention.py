@@ -11,7 +11,7 @@ with q queries and k keys each, h heads, d width of a head.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,24 @@ from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.contract.state import TokenState
 from sightline.backbones.parts.attention import attention, only_counts
 
-# What a call costs beside its work, in multiply-adds: some ten microseconds on one core of a CPU. An accelerator
-# computes so much in the time that starting a call takes that all groups of a kind run as one.
-CALL = 2**21
-CALL_ELSEWHERE = 2**31
-# Pairs of a query and a place in one call; a bias has a number for each of those that are keys, and every head.
-MOST_PAIRS = 2**22
+
+@dataclass(frozen=True)
+class Limits:
+    """Of what runs as one call.
+
+    Attributes:
+        in_vain: What one group more may bring in padding, in multiply-adds: about what a call of its own costs.
+        pairs: Pairs of a query and a place. A bias has up to as many numbers for every head.
+    """
+
+    in_vain: int
+    pairs: int
+
+
+# A call costs some ten microseconds on one core; biases of some megabytes are still in its cache when they are read.
+CPU = Limits(2**21, 2**17)
+# An accelerator computes so much in the time that starting a call takes that groups of a kind run as one.
+ACCELERATOR = Limits(2**31, 2**22)
 
 
 @dataclass(frozen=True)
@@ -133,10 +145,11 @@ def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], places: S
     q_counts, k_counts = torch.stack((queries.counts, keys.counts)).tolist()
     order = [group for group, count in enumerate(q_counts) if count]
     order.sort(key=lambda group: (kinds[group], -places[group], -k_counts[group], -q_counts[group]))
+    limits = CPU if device.type == "cpu" else ACCELERATOR
     # What is counted is the work alone, whichever machine counts it.
-    at_most = 0 if only_counts(queries.rows) else CALL if device.type == "cpu" else CALL_ELSEWHERE
+    limits = replace(limits, in_vain=0) if only_counts(queries.rows) else limits
     alone = [Call(kinds[group], 1, q_counts[group], k_counts[group], places[group]) for group in order]
-    calls = cut(alone, 2 * width, at_most)
+    calls = cut(alone, 2 * width, limits)
     groups = torch.tensor(order, dtype=torch.int64, device=device)
     query_source, query_there = padded(queries.counts, groups, [(call.groups, call.queries) for call in calls])
     key_source, key_there = padded(keys.counts, groups, [(call.groups, call.keys) for call in calls])
@@ -153,13 +166,13 @@ def plan_groups(queries: Members, keys: Members, kinds: Sequence[int], places: S
     )
 
 
-def cut(groups: Sequence[Call], per_pair: int, in_vain_at_most: int) -> list[Call]:
+def cut(groups: Sequence[Call], per_pair: int, limits: Limits) -> list[Call]:
     """Cut groups into calls.
 
     Args:
         groups: Each as a call of its own, in order of size.
         per_pair: Multiply-adds for a query and a key.
-        in_vain_at_most: What one group more may bring in padding, in multiply-adds.
+        limits: Of a call; a group that is beyond them by itself has one nevertheless.
     """
     calls: list[Call] = []
     for group in groups:
@@ -170,7 +183,7 @@ def cut(groups: Sequence[Call], per_pair: int, in_vain_at_most: int) -> list[Cal
             in_vain = joined.groups * queries * keys - last.groups * last.queries * last.keys
             in_vain -= group.queries * group.keys
             pairs = joined.groups * queries * max(keys, group.places)
-            if in_vain * per_pair <= in_vain_at_most and pairs <= MOST_PAIRS:
+            if in_vain * per_pair <= limits.in_vain and pairs <= limits.pairs:
                 calls[-1] = joined
                 continue
         calls.append(group)

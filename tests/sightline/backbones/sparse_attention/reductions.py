@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
-from torch import Tensor
 
 from sightline.backbones import TokenState
 from sightline.backbones.contract.kept_cells import Attending
-from sightline.backbones.contract.layer import Layer
 
 FILLED, SPARSE = Attending(sparse=False), Attending(sparse=True)
 KINDS = ("random", "cluster", "ragged", "merged", "one frame", "few")
@@ -43,17 +39,3 @@ def reduced(state: TokenState, kind: str, how: Attending, seed: int = 0) -> Toke
         into = torch.randint(-1, k, (b, count), generator=generator)
         return state.merge(cells, into.scatter(1, cells, torch.arange(k).expand(b, k)), how=how)
     return state.select(cells, None, how)
-
-
-def both(layer: Layer, state: TokenState, kind: str, site: str, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Heads of a site at the tokens that exist, sparse and filled."""
-    found = []
-    for how in (SPARSE, FILLED):
-        left = reduced(state, kind, how, seed)
-        assert left.kept is not None
-        found.append(layer.attend(left, site).heads)
-    return found[0], found[1]
-
-
-def with_tokens_of(state: TokenState, tokens: Tensor) -> TokenState:
-    return replace(state, tokens=tokens)

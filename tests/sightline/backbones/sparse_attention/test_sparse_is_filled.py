@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.backbones import Place, build_backbone
 from sightline.backbones.contract.layer import Layer
+from sightline.backbones.parts import sparse_windows
 from sightline.backbones.parts.attention import counting
 from sightline.export.counting import macs_by_clip
 from tests.conftest import randomise
@@ -55,12 +56,15 @@ sizes = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(2, 9))
 windows = st.sampled_from([(1, 1, 1), (2, 3, 4), (3, 5, 2), (4, 4, 4), (2, 7, 1)])
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("distinct", [0.0, 1.0], ids=["copies among the keys", "distinct keys"])
+@settings(max_examples=25, deadline=None)
 @given(grid=sizes, window=windows, shifted=st.booleans(), kind=st.sampled_from(KINDS), seed=st.integers(0, 99))
 @torch.no_grad()
-def test_windows_of_any_geometry(grid, window, shifted, kind, seed):
+def test_windows_of_any_geometry(distinct, grid, window, shifted, kind, seed):
     layer = swin_layer(window, shifted)
-    sparse, filled = heads_of(layer, dense(grid, 3, WIDTH, seed=seed), kind, seed, "attention")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_windows, "DISTINCT", distinct)
+        sparse, filled = heads_of(layer, dense(grid, 3, WIDTH, seed=seed), kind, seed, "attention")
     torch.testing.assert_close(sparse, filled, **TOLERANCE)
 
 
@@ -92,8 +96,10 @@ def test_a_mask_of_minus_100_is_none_at_logits_of_any_size_that_occurs():
     torch.testing.assert_close(sparse, filled, **TOLERANCE)
 
 
+@pytest.mark.parametrize("distinct", [0.0, 1.0], ids=["copies among the keys", "distinct keys"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients(divided, kind):
+def test_gradients(divided, kind, distinct, monkeypatch):
+    monkeypatch.setattr(sparse_windows, "DISTINCT", distinct)
     for layer, site, state in (
         (swin_layer((2, 3, 4), True), "attention", dense((4, 7, 6), 2, WIDTH)),
         (divided, "spatial", dense((3, 4, 3), 2, WIDTH, class_tokens=1)),
