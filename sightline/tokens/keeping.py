@@ -31,8 +31,13 @@ def keep_best(state: TokenState, scores: Tensor, count: int) -> Selection | None
     if not state.is_dense:
         scores = scores.masked_fill(cells < 0, -torch.inf)
     order = _spread_order(state, cells)
-    ranked = _falling(scores.gather(1, order))
-    places = order.gather(1, ranked[:, :count]).sort(dim=1).values
+    ranked = scores.masked_fill(scores.isnan(), -torch.inf).gather(1, order)
+    # Not by a stable sort, which programs cannot be converted with; others mix up equal scores.
+    least = ranked.topk(count, dim=1).values[:, -1:]
+    above, equal = ranked > least, ranked == least
+    room = count - above.long().sum(dim=1, keepdim=True)
+    stays = above | (equal & (equal.long().cumsum(dim=1) <= room))
+    places = torch.where(stays, order, state.patches).sort(dim=1).values[:, :count]
     kept = cells.gather(1, places)
     return Selection(kept, None if state.kept is None or state.kept.exists is None else kept >= 0)
 
@@ -53,14 +58,6 @@ def spread_cells(grid: tuple[int, int, int], device: torch.device) -> Tensor:
         threshold = threshold * 4 + (row + column) % 2 * 2 + row
     in_frame = threshold.flatten().sort().indices  # no two are equal
     return (in_frame.unsqueeze(1) + torch.arange(t, device=device) * (h * w)).flatten()
-
-
-def _falling(scores: Tensor) -> Tensor:
-    """Return the places of scores (B, N) from the highest to the lowest; equal ones stay in order."""
-    if torch.compiler.is_compiling():
-        # ONNX has no stable sort by name; the sorts that it and PyTorch's CPU have keep the order of equals anyway.
-        return scores.sort(dim=1, descending=True).indices
-    return scores.sort(dim=1, descending=True, stable=True).indices
 
 
 def _spread_order(state: TokenState, cells: Tensor) -> Tensor:

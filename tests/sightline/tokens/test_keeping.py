@@ -64,6 +64,18 @@ def test_of_equal_scores_the_evenly_spread_stay():
     assert sorted(found.cells[0].tolist()) == [0, 10, 16, 17, 26]
 
 
+def test_it_is_what_a_stable_sort_keeps():
+    """Few different scores, so that equal ones stand on both sides of the cut; what is no number goes first."""
+    generator = torch.Generator().manual_seed(0)
+    grid, order = (3, 6, 6), spread_cells((3, 6, 6), torch.device("cpu"))
+    for count in (1, 17, 60, 107):
+        scores = torch.randint(0, 4, (5, 108), generator=generator).float()
+        scores[0, :3], scores[1] = torch.inf, torch.nan
+        best = scores.nan_to_num(-1, posinf=9)[:, order].sort(dim=1, descending=True, stable=True).indices[:, :count]
+        expected = order[best].sort(dim=1).values
+        assert torch.equal(keep_best(state_of(grid, 5), scores, count).cells, expected)
+
+
 def test_what_does_not_exist_is_never_kept():
     cells, exists = torch.tensor([[0, 1, 2, 3], [3, 1, -1, -1]]), torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
     scores = torch.tensor([[1.0, 2, 3, 4], [1, 2, 30, 40]])
