@@ -23,6 +23,7 @@ from sightline.report.tables.tokens import COLUMNS, averaged, read_token_table
 from sightline.run.ranks import Ranks
 from sightline.statistics.top1_interval import top1_interval
 from sightline.tokens import TokenReduction, kept_share
+from sightline.tokens.equal_kept import at_kept
 from tests.conftest import CABIN, TINY_SWIN, randomise
 from tests.sightline.run.threads import in_threads
 
@@ -106,11 +107,12 @@ def test_the_reference_is_that_of_the_pruned_models(compared):
 def test_a_row_says_what_the_model_does_with_that_reduction(compared):
     table = table_of(compared)
     row = table[(table["kept_asked_pct"] == 75) & (table["options"] == "") & (table["seed"] == 1)].iloc[0]
-    # Half of the tokens enter the first two of four layers; the second stage begins dense.
-    assert row["tokens"] == "random_seed1"
+    # The first stage runs with all tokens, the second of two equal ones with half of them.
     assert row["kept_pct"] == 75
-    reducer = TokenReduction.of("random", {"kept": 0.5, "seed": 1}).build()
     clips = compared.some_clips("test", COUNTED)
+    tokens, _ = at_kept(TokenReduction.of("random", {"seed": 1}), compared.backbone, 0.75, clips)
+    assert row["tokens"] == tokens.label
+    reducer = tokens.build()
     assert row["macs"] == count_cost(compared.backbone, reducer, clips).macs
     right, full_right, subjects = [], [], []
     with torch.no_grad():
