@@ -65,7 +65,7 @@ def matched(metric: Tensor, group: Tensor, groups: int, count: int) -> Pairs:
     best = score.sort(dim=1, descending=True, stable=True).indices[:, :count]
     # One place more takes the empty slots.
     spare = group.shape[1]
-    first = torch.zeros(len(group), spare + 1, dtype=torch.bool, device=group.device)
+    first = torch.zeros(group.shape[0], spare + 1, dtype=torch.bool, device=group.device)
     first = first.scatter(1, torch.where(there, of_a, spare), True)[:, :spare]
     goes = of_a.gather(1, best)
     return Pairs(first, goes, to_b.gather(2, partner.view(from_a.shape)).flatten(1).gather(1, best))
@@ -104,9 +104,11 @@ def _nearest(a: Tensor, b: Tensor, b_slots: Tensor) -> tuple[Tensor, Tensor]:
     Empty slots of b (X, q) count as infinitely far.
     """
     rows = max(1, _NUMBERS_AT_ONCE // max(a.shape[1] * b.shape[1], 1))
+    whole = torch.compiler.is_compiling()  # a program takes any number of clips, so it cannot count blocks
+    blocks = [(a, b, b_slots)] if whole else zip(a.split(rows), b.split(rows), b_slots.split(rows), strict=True)
     values, indices = [], []
     with _full_precision(a.device.type):
-        for x, y, slots in zip(a.split(rows), b.split(rows), b_slots.split(rows), strict=True):
+        for x, y, slots in blocks:
             products = torch.matmul(x, y.transpose(1, 2)).masked_fill((slots < 0).unsqueeze(1), -torch.inf)
             best = products.max(dim=2)
             values.append(best.values)
