@@ -186,6 +186,7 @@ SECTIONS = {
             "relevant deep heads": "{relevant deep heads}",
             "uniform map": "{uniform map}", "to all other heads": "{difference to all other heads}",
             "to other deep heads": "{difference to other deep heads}",
+            "correlation with relevance": "{Spearman's correlation with relevance}",
         }
     ),
     "forward": Section(
