@@ -67,6 +67,42 @@ def _kernels(content: dict[str, Any]) -> Records:
             for row in content["rows"] if row["what"] != "layer"]  # fmt: skip
 
 
+def _by_r(content: dict[str, Any]) -> Records:
+    """Return the unpruned models and those cut by mean r."""
+    return [row for row in _layer_models(content) if row["score"] in (None, "r")]
+
+
+def _side_by_side(rows: Records, name: Callable[[dict[str, Any]], str], *values: str) -> Records:
+    """Put the rows of one model and depth into one, with the values of each under the name of its method."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:
+        one = found.setdefault((row["backbone"], row["k"]), {**row})
+        one |= {f"{name(row)} {value}": row[value] for value in values}
+    return list(found.values())
+
+
+def _methods_beside_all_sets(content: dict[str, Any]) -> Records:
+    return _side_by_side(content["rows"], lambda row: row["method"], "top1", "beats_pct")
+
+
+def _differences_beside(content: dict[str, Any]) -> Records:
+    rows = [row for row in content["differences"] if row["score"] == "r" and row["other_score"] in OTHERS.values()]
+    return _side_by_side(rows, lambda row: f"{row['other_method']} {row['other_mode']}", "difference", "low", "high")
+
+
+def _removed_beside(content: dict[str, Any]) -> Records:
+    rows = [row for row in content["layers"] if row["method"] == "relevance" and row["score"] == "r"]
+    return _side_by_side(rows, lambda row: row["mode"], "removed_by_run", "agreement")
+
+
+# What removing by mean r is compared with, and the score that each of these goes by.
+OTHERS = {
+    "relevance highest": "r",
+    "greedy lowest": "r",
+    "block_influence lowest": "cosine",
+    "gradient lowest": "taylor",
+    "last lowest": "from_end",
+}
 SECTIONS = {
     "accuracy": Section(
         {
@@ -107,12 +143,50 @@ SECTIONS = {
             "beats of all other sets": "{beats_pct:.0f} %",
         }
     ),
+    "families": Section(
+        {
+            "model": "{backbone}", "mode": "{mode}", "k": "{k}", "top-1 %": "{top1:.1f} ± {top1_sd:.1f}",
+            "seeds": "{top1_by_run}", "change, points": "{change:+.1f}",
+            "95 % over subjects": "{change_low:.1f} to {change_high:.1f}",
+            "mean class accuracy %": "{mean_class_acc:.1f}", "multiply-adds": "{macs_change_pct:+.1f} %",
+        },
+        _by_r,
+    ),
+    "all_sets_by_method": Section(
+        {
+            "model": "{backbone}", "k": "{k}", "all sets, mean (best)": "{mean_of_all:.1f} ({best_of_all:.1f})",
+            **{
+                name: f"{{{name} top1:.1f}} ({{{name} beats_pct:.0f}} %)"
+                for name in ("lowest r", "highest r", "greedy", "block influence", "gradient", "last")
+            },
+        },
+        _methods_beside_all_sets,
+    ),
+    "differences_by_method": Section(
+        {
+            "model": "{backbone}", "k": "{k}",
+            **{
+                f"- {name.replace('_', ' ')}": f"{{{name} difference:+.1f}} ({{{name} low:.1f}} to {{{name} high:.1f}})"
+                for name in OTHERS
+            },
+        },
+        _differences_beside,
+    ),
+    "removed_by_mode": Section(
+        {
+            "model": "{backbone}", "k": "{k}", "lowest r, by seed": "{lowest removed_by_run}",
+            "agreement": "{lowest agreement:.2f}", "highest r, by seed": "{highest removed_by_run}",
+            "agreement ": "{highest agreement:.2f}",
+        },
+        _removed_beside,
+    ),
     "pointing": Section(
         {
             "model": "{backbone}", "target": "{target}", "site": "{site}",
             "relevant deep heads": "{relevant deep heads}",
             "uniform map": "{uniform map}", "to all other heads": "{difference to all other heads}",
             "to other deep heads": "{difference to other deep heads}",
+            "correlation with relevance": "{Spearman's correlation with relevance}",
         }
     ),
     "forward": Section(
