@@ -17,7 +17,7 @@ import contextlib
 import json
 import statistics
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Case:
 
     frames: int
     amounts: tuple[int, ...]
-    limits: tuple[float | None, ...] = field(default=())
+    limits: tuple[float, ...] = ()
 
 
 CASES = {

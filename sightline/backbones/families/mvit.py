@@ -13,7 +13,8 @@ and values of the head do not exist any more, its queries and its columns of the
 
 Where tokens were dropped, LayerNorm, linear layers and MLP run on those that are left. For pooling every dropped cell
 is filled with the query, key and value of the nearest token that is left; what comes out at the filled cells is
-discarded. Before a layer that pools the grid itself, all cells are filled for good.
+discarded, whatever `Attending.sparse` says: every pooled key is made of several cells, so that few of them are alike.
+Before a layer that pools the grid itself, all cells are filled for good.
 
 Deviations:
 - Layers stand in a ``ModuleDict`` instead of a ``ModuleList``, so that a removed layer leaves a gap and the others keep
