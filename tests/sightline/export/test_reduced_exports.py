@@ -58,7 +58,8 @@ def test_the_model_comes_back_with_its_reducer(name, tmp_path):
 def test_the_description_says_tokens_and_format(tiny_swin, tmp_path):
     reduced = export(tiny_swin, tmp_path / CUT.plan_id, CUT)
     told = read_description(reduced)
-    assert told["tokens"] == {"name": "random", "options": {"kept": 0.4, "layer": -1, "seed": 3}}
+    options = {"attention": "sparse", "kept": 0.4, "layer": -1, "at": "own", "seed": 3}
+    assert told["tokens"] == {"name": "random", "options": options}
     assert told["format"] == "fp32"
     assert told["plan"]["plan_id"] == reduced.name == "relevance-r-lowest-k2-random_kept0.4_seed3"
     assert exported_plan(told) == CUT
