@@ -7,7 +7,7 @@
 import torch
 from torchvision.models.video import swin_transformer as tv
 
-from sightline.backbones.families import mvit_attention, video_swin
+from sightline.backbones.families import mvit_attention, video_swin_attention
 from sightline.backbones.parts import joint_attention as vit_layers
 
 
@@ -78,6 +78,6 @@ def literal_logits(backbone, clips: torch.Tensor, unit, monkeypatch) -> torch.Te
 
     with monkeypatch.context() as patch:
         patch.setattr(layer, "attend", marked)
-        for module in (video_swin, vit_layers, mvit_attention):
+        for module in (video_swin_attention, vit_layers, mvit_attention):
             patch.setattr(module, "attention", stepwise)
         return backbone(clips)
