@@ -113,11 +113,10 @@ def export(backbone, folder, plan, kinds, name="vit_demo", options=TINY_VIT):
 @needs_onnxscript
 def test_layers_heads_and_tokens_are_in_one_folder_with_its_programs(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    options = {**TINY_VIT, "depth": 3}
-    backbone = randomise(build_backbone("vit_demo", 3, options))
+    backbone = randomise(build_backbone("vit_demo", 3, TINY_VIT))
     tokens = TokenReduction.of("large", {"r": 1, "by": "keys"})
     plan = PruningPlan("relevance", "r", "lowest", 2, (1,), (Unit(0, "attention", 1),), tokens=tokens)
-    folder = export(backbone, tmp_path / plan.plan_id, plan, ["torch_export", "onnx"], options=options)
+    folder = export(backbone, tmp_path / plan.plan_id, plan, ["torch_export", "onnx"])
     assert folder.name == "relevance-r-lowest-k2-large_bykeys_r1"
     told = read_description(folder)
     assert exported_plan(told) == plan
