@@ -206,7 +206,7 @@ class _Artist:
 
 def _kept_place(at: KeptAt, depends: CellMap) -> KeptPlace:
     """Return what goes on of the first clip from a place, with the share of its GradNorm map in it."""
-    merged: Tensor | None = getattr(at, "merged_into", None)
+    merged = at.merged_into
     covered = covered_cells(at.cells, at.grid, merged)
     own = torch.arange(covered.shape[1], device=covered.device).expand_as(covered)
     token_of = (own if merged is None else merged).masked_fill(~covered, -1)

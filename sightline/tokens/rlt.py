@@ -110,4 +110,4 @@ def pixel_changes(clips: Tensor, grid: tuple[int, int, int], std: Sequence[float
     changed = ((later - earlier).abs() / spread).mean(dim=1)
     # Frames are the batch here, of which there may be none. Cells that reach beyond the clip count what is in it.
     by_cell = F.avg_pool2d(changed.flatten(0, 1).unsqueeze(1), tuple(size), ceil_mode=True)
-    return F.pad(by_cell.view(len(clips), -1, *grid[1:]), (0, 0, 0, 0, 1, 0), value=torch.inf)
+    return F.pad(by_cell.view(clips.shape[0], -1, *grid[1:]), (0, 0, 0, 0, 1, 0), value=torch.inf)

@@ -228,6 +228,11 @@ def test_registered_reductions_are_the_same_in_a_program(name):
     check_registered(backbone, name)
 
 
+def test_rlt_is_the_same_in_a_program_where_its_share_is_fixed():
+    backbone = randomise(build_backbone("vit_demo", 5, FEW_LAYERS["vit_demo"]))
+    check_registered(backbone, "rlt", fixed="share")
+
+
 @pytest.mark.slow
 @needs_onnxscript
 @pytest.mark.parametrize("family", DEMO_VARIANTS)
@@ -239,9 +244,9 @@ def test_registered_reductions_are_the_same_in_every_family(name, family, tmp_pa
     assert all(entry["checked"] for entry in told.values())
 
 
-def check_registered(backbone, name):
+def check_registered(backbone, name, **options):
     """Compare on noise and on a clip of one grey, in which tokens of one place are equal in all frames."""
-    amounts = TokenReduction.of(name).build().amounts(backbone)
+    amounts = TokenReduction.of(name, options).build().amounts(backbone)
     reducer = amounts[len(amounts) // 2]
     run = traced(backbone, reducer)
     grey = torch.full_like(clips_for(backbone, 1), 90)
