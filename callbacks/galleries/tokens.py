@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from callbacks.analysis import Analysis, Context
 from callbacks.galleries.clips import check_counts, chosen_clips
