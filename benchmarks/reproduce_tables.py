@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -71,18 +72,19 @@ SIZES: dict[str, dict[str, Schedule]] = {
 
 @dataclass
 class Job:
-    """One run: where it goes, its configuration, and its process once it is started."""
+    """One run: where it goes, its configuration, the table it ends with, and its process once it is started."""
 
     name: str
     folder: Path
     config: dict[str, Any]
+    last_table: str = "pruning_by_subject"
     process: subprocess.Popen | None = None
     log: IO[str] | None = None
     started: float = 0.0
 
     @property
     def finished(self) -> bool:
-        return RunFolder(self.folder).table("pruning_by_subject").is_file()
+        return RunFolder(self.folder).table(self.last_table).is_file()
 
     @property
     def log_path(self) -> Path:
@@ -171,6 +173,32 @@ def run_all(jobs: list[Job], at_once: int, more: list[str]) -> list[Job]:
     return failed
 
 
+def finish_all(
+    args: argparse.Namespace, configure: Callable[[str, int], dict[str, Any]], last_table: str = Job.last_table
+) -> list[Path]:
+    """Run every family and seed that is not finished yet; return the runs' folders, family by family.
+
+    Args:
+        args: The command line.
+        configure: Makes a run's configuration from family and seed.
+        last_table: The table that a finished run has.
+    """
+    # Seed by seed: whatever is there when it is interrupted has all families.
+    jobs = [
+        Job(f"{family} seed {seed}", args.out / family / f"seed{seed}", configure(family, seed), last_table)
+        for seed in args.seeds
+        for family in args.families
+    ]
+    todo = [job for job in jobs if not job.finished]
+    print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them finished before", flush=True)
+    if todo:
+        render(todo[0].config)
+    failed = run_all(todo, args.jobs, args.more)
+    if failed:
+        sys.exit("failed: " + ", ".join(f"{job.name} ({job.log_path})" for job in failed))
+    return [job.folder for job in sorted(jobs, key=lambda job: args.families.index(job.folder.parent.name))]
+
+
 def write_results(args: argparse.Namespace, command: str) -> None:
     """Put the tables under a heading that says how they came about."""
     lines = [f"# Pruning {', '.join(args.families)}", "", f"`{command}`", ""]
@@ -185,14 +213,15 @@ def write_results(args: argparse.Namespace, command: str) -> None:
     (args.out / "results.md").write_text("\n".join(lines) + "\n" + tables)
 
 
-def arguments_of(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments_of(words: list[str], about: str = __doc__, out: str = "tables") -> argparse.Namespace:
+    """Read a command line; other benchmarks that train every family have another text and folder."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--families", nargs="+", choices=list(SIZES["small"]), default=list(SIZES["small"]))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--config", type=Path, help="instead of configs/reproduce_<size>.yaml, e.g. of your clips")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the cores")
-    parser.add_argument("--out", type=Path, help="folder of the runs and tables; runs/tables-<size> if not given")
+    parser.add_argument("--out", type=Path, help=f"folder of the runs and tables; runs/{out}-<size> if not given")
     parser.add_argument("--weights", nargs="+", default=[], metavar="FAMILY=FILE", help="weights to start from")
     add_results_option(parser)
     parser.add_argument("more", nargs="*", help="further options of train.py, after --")
@@ -202,7 +231,7 @@ def arguments_of(words: list[str]) -> argparse.Namespace:
         parser.error(f"--weights takes FAMILY=FILE for families of {', '.join(args.families)}, got {args.weights}")
     if args.jobs < 1:
         parser.error(f"--jobs is at least 1, got {args.jobs}")
-    args.weights, args.out = weights, (args.out or ROOT / "runs" / f"tables-{args.size}").resolve()
+    args.weights, args.out = weights, (args.out or ROOT / "runs" / f"{out}-{args.size}").resolve()
     args.config = args.config or ROOT / "configs" / f"reproduce_{args.size}.yaml"
     return args
 
@@ -211,28 +240,11 @@ def main(words: list[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     args = arguments_of(words)
     os.chdir(ROOT)  # where train.py runs, so that relative paths of data mean the same
-    # Seed by seed: whatever is there when it is interrupted has all families.
-    jobs = [
-        Job(
-            f"{family} seed {seed}",
-            args.out / family / f"seed{seed}",
-            configuration(args, family, seed),
-        )
-        for seed in args.seeds
-        for family in args.families
-    ]
-    todo = [job for job in jobs if not job.finished]
-    print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them finished before", flush=True)
     started = time.monotonic()
-    if todo:
-        render(todo[0].config)
-    failed = run_all(todo, args.jobs, args.more)
-    if failed:
-        sys.exit("failed: " + ", ".join(f"{job.name} ({job.log_path})" for job in failed))
-    by_family = sorted(jobs, key=lambda job: args.families.index(job.folder.parent.name))
-    compare_runs([str(job.folder) for job in by_family], str(args.out / "tables"))
+    folders = finish_all(args, lambda family, seed: configuration(args, family, seed))
+    compare_runs([str(folder) for folder in folders], str(args.out / "tables"))
     if args.results is not None:
-        tables = comparison_tables(args.out / "tables", [job.folder for job in by_family])
+        tables = comparison_tables(args.out / "tables", folders)
         write_result(args.results, tables.pop("rows"), words, seeds=args.seeds, **tables)
     write_results(args, shlex.join(["python", "benchmarks/reproduce_tables.py", *words]))
     print(f"{args.out / 'results.md'}, after {(time.monotonic() - started) / 60:.0f} minutes")
