@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -79,6 +80,14 @@ def cabin_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = SyntheticCabin(root=str(root), **CABIN)
     data.prepare_data()
     return root
+
+
+def copied_clips(cabin_root: Path, folder: Path) -> dict:
+    """Copy the cabin's clips as somebody's own, which may be broken: the cabin itself would render them again."""
+    (rendered,) = cabin_root.iterdir()
+    shutil.copytree(rendered, folder)
+    own = {key: CABIN[key] for key in ("frames", "size", "short_side", "batch_size", "num_workers")}
+    return {"class_path": "datamodules.DriverClips", "init_args": own | {"root": str(folder)}}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Clips that cannot be read, in a real fit: a few are replaced, too many stop it."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +7,7 @@ import pytest
 import yaml
 
 import train
-from tests.conftest import CABIN
+from tests.conftest import copied_clips
 
 
 @pytest.fixture
@@ -16,12 +15,8 @@ def fit(tiny_config, cabin_root, tmp_path):
     """Fit for an epoch on the cabin's clips with the first clips of a class unreadable."""
 
     def fit(broken: int, fraction: float) -> Path:
-        (rendered,) = cabin_root.iterdir()
-        shutil.copytree(rendered, tmp_path / "clips")  # the cabin itself would render broken clips again
-        config = yaml.safe_load(tiny_config.read_text())
-        own = {key: CABIN[key] for key in ("frames", "size", "short_side", "batch_size", "num_workers")}
-        own |= {"root": str(tmp_path / "clips"), "max_bad_fraction": fraction}
-        config["data"] = {"class_path": "datamodules.DriverClips", "init_args": own}
+        config = yaml.safe_load(tiny_config.read_text()) | {"data": copied_clips(cabin_root, tmp_path / "clips")}
+        config["data"]["init_args"]["max_bad_fraction"] = fraction
         config["trainer"] |= {"callbacks": None, "max_epochs": 1}
         tiny_config.write_text(yaml.safe_dump(config))
         files = sorted((tmp_path / "clips").rglob("*steering*.mp4"))

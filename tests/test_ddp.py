@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+
+from tests.conftest import copied_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,12 +76,11 @@ def test_two_processes_ablate_a_finished_run(tiny_config: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_at_too_many_bad_clips(tiny_config: Path, cabin_root: Path, tmp_path: Path):
-    shutil.copytree(cabin_root, tmp_path / "cabin")
-    for file in sorted((tmp_path / "cabin").rglob("steering_00[0-2].mp4")):
+    config = yaml.safe_load(tiny_config.read_text()) | {"data": copied_clips(cabin_root, tmp_path / "clips")}
+    for file in sorted((tmp_path / "clips").rglob("steering_00[0-2].mp4")):
         file.write_bytes(b"")
-    config = yaml.safe_load(tiny_config.read_text())
     # 18 of 72 clips, about 12 of the 48 training clips: each process meets about six in an epoch.
-    config["data"]["init_args"] |= {"root": str(tmp_path / "cabin"), "max_bad_fraction": 9 / 48, "batch_size": 1}
+    config["data"]["init_args"] |= {"max_bad_fraction": 9 / 48, "batch_size": 1}
     tiny_config.write_text(yaml.safe_dump(config))
     command = [sys.executable, "train.py", "fit", "--config", str(tiny_config), "--run", str(tmp_path / "run"), *TWO]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}

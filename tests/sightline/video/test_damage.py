@@ -74,6 +74,7 @@ CLIPS = {
 def test_no_frame_in_which_an_error_was_hidden_is_read(tmp_path, name):
     found = variants_judged(tmp_path, name, 40, 16)
     assert found["off", "DamagedClip"] > 5, found  # or this would show nothing
+    assert found["off", "read"] <= 1, found
 
 
 @pytest.mark.slow
@@ -83,6 +84,15 @@ def test_of_many_variants(tmp_path, name):
     found = variants_judged(tmp_path, name, 100, 120)
     print(name, dict(found))
     assert found["off", "DamagedClip"] > 40, found
+    # What is a valid stream by chance, no decoder notices; how often that is depends on what the encoder made.
+    assert found["off", "read"] < 0.1 * found["off", "DamagedClip"], found
+
+
+def corrupt_frames(path):
+    """Say of every frame whether the decoder marks it, read from the first to the last by one thread."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        return [bool(frame.is_corrupt) for frame in container.decode(video=0)]
 
 
 def variants_judged(folder, name, num_frames, variants):
@@ -108,7 +118,8 @@ def variants_judged(folder, name, num_frames, variants):
             with pytest.raises(UnreadableClip):
                 read_frames(path, chosen, every_frame=True)
         found[off, judged] += 1
-        assert not (off == "off" and judged == "read"), seed
+        if off == "off" and judged == "read":
+            assert not any(corrupt_frames(path)[index] for index in taken), seed
         assert not (off == "same" and judged == "DamagedClip"), seed
     return found
 
