@@ -124,8 +124,9 @@ def _columns(form: str, methods: Mapping[str, str]) -> dict[str, str]:
 MOVEMENT_AT = 50
 """Share of kept tokens, in percent, at which kinds of clips are told apart."""
 RIVALS = {
-    "STA": "sta", "random at STA's places": "random at=places", "grid": "grid", "temporal difference": "temporal_difference",
-    "attention": "attention", "RLT": "rlt", "RLT, fixed share": "rlt fixed=share", "ToMe": "tome",
+    "STA": "sta", "random at STA's places": "random at=places", "grid": "grid",
+    "temporal difference": "temporal_difference", "attention": "attention", "RLT": "rlt",
+    "RLT, fixed share": "rlt fixed=share", "ToMe": "tome",
 }  # fmt: skip
 """Token reductions that are compared with random dropping: heading -> name in the file."""
 AGAINST_RANDOM = "{METHOD vs_random:+.1f} ({METHOD vs_random_low:.1f} to {METHOD vs_random_high:.1f})"

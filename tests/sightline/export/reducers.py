@@ -36,9 +36,11 @@ class KeepLarge(TokenReducer):
         cells, frames = state.cell_numbers(), state.grid[0]
         each = state.patches // frames
         if self.by == "pixels":
-            clips = state.require_pixels("KeepLarge").float()
-            small = torch.nn.functional.adaptive_avg_pool3d(clips.mean(dim=1), state.grid)
-            size = small.flatten(1).gather(1, cells)
+            middles = state.require_pixels("KeepLarge").float().mean(dim=1)
+            for dim, number in enumerate(state.grid, 1):
+                middle = (2 * torch.arange(number) + 1) * middles.shape[dim] // (2 * number)
+                middles = middles.index_select(dim, middle)
+            size = middles.flatten(1).gather(1, cells)
         else:
             seen = state.features.get(self.by, state.tokens)[:, state.class_tokens :]
             size = seen if seen.dim() == 2 else seen.flatten(2).norm(dim=2)
