@@ -125,16 +125,16 @@ def variants_judged(folder, name, num_frames, variants):
 
 
 def damaged_late(folder):
-    """A file of four groups of twelve frames, of which only the last is damaged."""
+    """A file of four groups of twelve frames, of which only the last is damaged, to its end."""
     clean = write_video(folder / "clean.mp4", images=moving_scene(48), codec="libx264", b_frames=2)
     for seed in range(200):
         path = change_bytes(folder / "late.mp4", clean, 1, seed)
         try:
             with av.open(str(path)) as container:
-                marked = [number for number, frame in enumerate(container.decode(video=0)) if frame.is_corrupt]
+                marked = {n: frame.pict_type for n, frame in enumerate(container.decode(video=0)) if frame.is_corrupt}
         except av.FFmpegError:
             continue
-        if marked and min(marked) > 36:
+        if marked and min(marked) > 36 and PictureType.P in marked.values():
             return path, decode_all(clean)
     raise AssertionError("no such variant")
 

@@ -58,6 +58,8 @@ def write_video(
     images = images or [numbered_frame(number, width, height) for number in range(num_frames)]
     with av.open(str(path), "w", options=container_options) as container:
         options = {"bf": str(b_frames), "g": str(gop), "threads": "1", **(encoder or {})}
+        if codec == "libx264":
+            options["mbtree"] = "0"  # it reads memory that nobody wrote: files would differ from time to time
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height = images[0].shape[1], images[0].shape[0]
         stream.pix_fmt = pixels
