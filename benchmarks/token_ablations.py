@@ -143,7 +143,7 @@ def rows_of(backbone: Backbone) -> list[Row]:
 
 
 @torch.no_grad()
-def tested(
+def results_of(
     backbone: Backbone, batches: Iterable[ClipBatch], reductions: Iterable[Tokens]
 ) -> dict[Tokens, pd.DataFrame]:
     """Test a model with every reduction.
@@ -215,7 +215,7 @@ def table_rows(rows: Sequence[Row], results: dict[Tokens, pd.DataFrame], shares:
                 "table": row.table,
                 "row": row.name,
                 "tokens": [tokens and tokens.label for tokens in row.draws],
-                "kept": shares[row.draws[0]],
+                "kept_pct": 100 * shares[row.draws[0]],
                 **measures(draws),
                 **(none if row.draws == (default,) else change(draws, [results[default]])),
                 "printed": row.printed,
@@ -236,7 +236,7 @@ def amount_rows(backbone: Backbone, results: dict[Tokens, pd.DataFrame], shares:
             {
                 "papers_r": r,
                 "r": scaled(r, backbone),
-                "kept": shares[tokens],
+                "kept_pct": 100 * shares[tokens],
                 "top1": top1(own),
                 **{f"random_{name}": value for name, value in measures(others).items()},
                 "random_lowest": min(accuracies),
@@ -300,7 +300,7 @@ def ablate(run: Path, device: str, results: Path | None, figures: Path | None) -
     reductions = [tokens for row in rows for tokens in row.draws]
     reductions += [tokens for r in AMOUNTS for tokens in (sta(backbone, r=r), *random_as_sta(backbone, r=r))]
     batches = tqdm(data.evaluation_loader(data.clips("test")), "Testing", unit="batch")
-    found = tested(backbone, batches, reductions)
+    found = results_of(backbone, batches, reductions)
     shares = shares_of(backbone, reductions)
     table, amounts = table_rows(rows, found, shares), amount_rows(backbone, found, shares)
     for row in (*table, *amounts):

@@ -40,8 +40,9 @@ def _token_ablations(content: dict[str, Any]) -> Records:
 MOVEMENT_AT = 50
 """Share of kept tokens, in percent, at which kinds of clips are told apart."""
 RIVALS = {
-    "STA": "sta", "random at STA's places": "random at=places", "grid": "grid", "temporal difference": "temporal_difference",
-    "attention": "attention", "RLT": "rlt", "RLT, fixed share": "rlt fixed=share", "ToMe": "tome",
+    "STA": "sta", "random at STA's places": "random at=places", "grid": "grid",
+    "temporal difference": "temporal_difference", "attention": "attention", "RLT": "rlt",
+    "RLT, fixed share": "rlt fixed=share", "ToMe": "tome",
 }  # fmt: skip
 """Token reductions that are compared with random dropping: heading -> name in the file."""
 AGAINST_RANDOM = "{METHOD vs_random:+.1f} ({METHOD vs_random_low:.1f} to {METHOD vs_random_high:.1f})"
@@ -81,7 +82,7 @@ TOKEN_SECTIONS = {
     ),
     "token_ablations": Section(
         {
-            "table": "{table}", "row": "{row}", "kept": "{kept:.1%}", "top-1 %": "{top1:.1f}",
+            "table": "{table}", "row": "{row}", "kept": "{kept_pct:.1f} %", "top-1 %": "{top1:.1f}",
             "± over draws": "{top1_sd:.1f}", "top-5 %": "{top5:.1f}",
             "against the defaults, points": "{change:+.1f} ({change_low:.1f} to {change_high:.1f})",
             "trajectory sum": "{trajectory:.2f} of {earlier}", "printed top-1": "{printed:.2f}",
@@ -91,7 +92,7 @@ TOKEN_SECTIONS = {
     ),
     "token_amounts": Section(
         {
-            "r of 196": "{papers_r}", "r here": "{r}", "kept": "{kept:.1%}", "STA, top-1 %": "{top1:.1f}",
+            "r of 196": "{papers_r}", "r here": "{r}", "kept": "{kept_pct:.1f} %", "STA, top-1 %": "{top1:.1f}",
             "random, top-1 %": "{random_top1:.1f}", "± over draws": "{random_top1_sd:.1f}",
             "STA - random, points": "{change:+.1f}", "95 %": "{change_low:.1f} to {change_high:.1f}",
             "printed for STA": "{printed:.1f}",
