@@ -135,7 +135,8 @@ def test_races_for_the_same_set_stand_side_by_side():
 def test_a_reductions_share_of_time_stands_beside_its_limit():
     row = {
         "backbone": "video_swin_s", "frames": 32, "clips": "noise", "batch": 1, "tokens": "sta_r192",
-        "share_of_macs": 0.729, "share_of_time": 0.721, "lowest": 0.7, "highest": 0.758, "limit": 0.76, "timing_waited_pct": 30.0,
+        "share_of_macs": 0.729, "share_of_time": 0.721, "lowest": 0.7, "highest": 0.758, "limit": 0.76,
+        "timing_waited_pct": 30.0,
     }  # fmt: skip
     content = {"command": "c", "date": "d", "commit": "e", "rows": [row], "machine": {
         "gpu": None, "threads": 1, "cores": 2, "waited_pct": 0.0}}  # fmt: skip
