@@ -3,6 +3,7 @@
     python benchmarks/tokens.py --results docs/results/tokens_speed.json      # STA, full-size models, one CPU thread
     python benchmarks/tokens.py --cases vit_base_videomae --clips noise --repeats 3
     python benchmarks/tokens.py --batch 32 --device cuda --precision bf16
+    python benchmarks/tokens.py --ablations --run runs/x      # no times: see benchmarks/token_ablations.py
 
 Random weights. Dense model and reductions take turns within every repeat, and the ratio of each turn is what counts:
 what else the machine does then strikes all of them. On the CPU the process' own time is taken, on one thread; on a GPU,
@@ -30,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.forward import CLASSES, SIZE, randomise, seconds  # noqa: E402
 from benchmarks.result_files import add_results_option, write_result  # noqa: E402
+from benchmarks.token_ablations import ablate  # noqa: E402
 from sightline.backbones import Backbone, build_backbone  # noqa: E402
 from sightline.export.counting import count_cost, macs_by_clip  # noqa: E402
 from sightline.tokens import TokenReduction, kept_share  # noqa: E402
@@ -136,10 +138,18 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32", "bf16"], default="32")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ablations", action="store_true", help="the ablations of STA's paper on a trained model")
+    parser.add_argument("--run", type=Path, help="folder of the run whose model --ablations tests")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="where --ablations draws its figure")
     add_results_option(parser)
     args = parser.parse_args()
+    if args.ablations != (args.run is not None):
+        parser.error("--ablations and --run RUN go together: the ablations test the model of a finished run.")
     if args.device == "cpu":
         torch.set_num_threads(1)
+    if args.ablations:
+        ablate(args.run, args.device, args.results, args.figures)
+        return
     rows: list[dict[str, Any]] = []
     for name in args.cases:
         for kind in args.clips:

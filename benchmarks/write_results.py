@@ -18,33 +18,19 @@ A test makes both anew and compares, so that text and file agree.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.result_files import RESULTS, ROOT, Records, read_result
+from benchmarks.sections import Section, side_by_side
+from benchmarks.token_sections import TOKEN_SECTIONS
 from sightline.export.other_work import other_work
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 _BLOCK = re.compile(r"(<!-- results: (\S+) (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 _FIGURE = re.compile(r"(<!--= (\S+) (\S+) (\S+) -->).*?(<!--/-->)", re.DOTALL)
 _MARKS = re.compile(r"<!-- (?:results:|end of results)|<!--[=/]")
-
-
-@dataclass(frozen=True)
-class Section:
-    """How a table of a page is made.
-
-    Attributes:
-        columns: Heading -> format of Python's for a row; a cell of which a value is missing stays empty.
-        rows: What rows of the file are shown, all of its main table if not given.
-        timed: Whether it shows times, which other work on the machine makes longer; that is then told.
-    """
-
-    columns: Mapping[str, str]
-    rows: Callable[[dict[str, Any]], Records] = lambda content: content["rows"]
-    timed: bool = False
 
 
 def _layer_models(content: dict[str, Any]) -> Records:
@@ -72,64 +58,20 @@ def _by_r(content: dict[str, Any]) -> Records:
     return [row for row in _layer_models(content) if row["score"] in (None, "r")]
 
 
-def _side_by_side(
-    rows: Records, name: Callable[[dict[str, Any]], str], *values: str, by: tuple[str, ...] = ("backbone", "k")
-) -> Records:
-    """Put the rows of one model and depth into one, with the values of each under the name of its method."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    nothing = {f"{name(row)} {value}": None for row in rows for value in values}
-    for row in rows:
-        one = found.setdefault(tuple(row[key] for key in by), {**row, **nothing})
-        one |= {f"{name(row)} {value}": row[value] for value in values}
-    return list(found.values())
-
-
 def _methods_beside_all_sets(content: dict[str, Any]) -> Records:
-    return _side_by_side(content["rows"], lambda row: row["method"], "top1", "beats_pct")
+    return side_by_side(content["rows"], lambda row: row["method"], "top1", "beats_pct")
 
 
 def _differences_beside(content: dict[str, Any]) -> Records:
     rows = [row for row in content["differences"] if row["score"] == "r" and row["other_score"] in OTHERS.values()]
-    return _side_by_side(rows, lambda row: f"{row['other_method']} {row['other_mode']}", "difference", "low", "high")
+    return side_by_side(rows, lambda row: f"{row['other_method']} {row['other_mode']}", "difference", "low", "high")
 
 
 def _removed_beside(content: dict[str, Any]) -> Records:
     rows = [row for row in content["layers"] if row["method"] == "relevance" and row["score"] == "r"]
-    return _side_by_side(rows, lambda row: row["mode"], "removed_by_run", "agreement")
+    return side_by_side(rows, lambda row: row["mode"], "removed_by_run", "agreement")
 
 
-def _tokens_beside(content: dict[str, Any], table: str, *by: str) -> Records:
-    """Put the token reductions of one model at one share into one row; what keeps all tokens is no row of its own."""
-    rows = [row for row in content[table] if row["method"] != "all"]
-    values = ("top1", "vs_random", "vs_random_low", "vs_random_high")
-    return _side_by_side(rows, lambda row: row["method"], *values, by=("backbone", *by))
-
-
-def _with_all_tokens(content: dict[str, Any]) -> Records:
-    dense = {row["backbone"]: row for row in content["rows"] if row["method"] == "all"}
-    rows = _tokens_beside(content, "rows", "kept_asked_pct")
-    return [{**row, "all top1": dense[row["backbone"]]["top1"]} for row in rows]
-
-
-def _by_movement(content: dict[str, Any]) -> Records:
-    rows = _tokens_beside(content, "by_movement", "kind", "kept_asked_pct")
-    return [row for row in rows if row["kept_asked_pct"] == MOVEMENT_AT]
-
-
-def _columns(form: str, methods: Mapping[str, str]) -> dict[str, str]:
-    """Return a column for each method; METHOD in the format is its name in the file."""
-    return {heading: form.replace("METHOD", name) for heading, name in methods.items()}
-
-
-MOVEMENT_AT = 50
-"""Share of kept tokens, in percent, at which kinds of clips are told apart."""
-RIVALS = {
-    "STA": "sta", "random at STA's places": "random at=places", "grid": "grid",
-    "temporal difference": "temporal_difference", "attention": "attention", "RLT": "rlt",
-    "RLT, fixed share": "rlt fixed=share", "ToMe": "tome",
-}  # fmt: skip
-"""Token reductions that are compared with random dropping: heading -> name in the file."""
-AGAINST_RANDOM = "{METHOD vs_random:+.1f} ({METHOD vs_random_low:.1f} to {METHOD vs_random_high:.1f})"
 # What removing by mean r is compared with, and the score that each of these goes by.
 OTHERS = {
     "relevance highest": "r",
@@ -224,31 +166,6 @@ SECTIONS = {
             "correlation with relevance": "{Spearman's correlation with relevance}",
         }
     ),
-    "token_methods": Section(
-        {
-            "model": "{backbone}", "kept": "{kept_asked_pct:.0f} %", "all tokens": "{all top1:.1f}",
-            **_columns("{METHOD top1:.1f}", {"random": "random", **RIVALS}),
-        },
-        _with_all_tokens,
-    ),
-    "token_methods_against_random": Section(
-        {"model": "{backbone}", "kept": "{kept_asked_pct:.0f} %", **_columns(AGAINST_RANDOM, RIVALS)},
-        _with_all_tokens,
-    ),
-    "token_methods_by_macs": Section(
-        {
-            "model": "{backbone}", "multiply-adds": "{macs_pct:.0f} %", "random": "{random top1:.1f}",
-            **_columns(AGAINST_RANDOM, RIVALS),
-        },
-        lambda content: _tokens_beside(content, "by_macs", "macs_pct"),
-    ),
-    "token_methods_by_movement": Section(
-        {
-            "model": "{backbone}", "clips": "{kind}", "number": "{clips}", "random": "{random top1:.1f}",
-            **_columns(AGAINST_RANDOM, RIVALS),
-        },
-        _by_movement,
-    ),
     "forward": Section(
         {
             "backbone": "{backbone}", "reference": "{reference}", "clips": "{batch}", "ours, s": "{s_per_clip:.2f}",
@@ -304,6 +221,7 @@ SECTIONS = {
         },
         lambda content: content["removed"],
     ),
+    **TOKEN_SECTIONS,
 }  # fmt: skip
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*( %|x)?")
 

@@ -130,3 +130,16 @@ def test_races_for_the_same_set_stand_side_by_side():
     shown = table("racing", content)
     assert "(1 thread on 2 CPU cores, d, commit e)" in shown
     assert shown.splitlines()[-1] == "| heads | 9,500 | lowest 2 | 1.3 | 2.5 | 5.0 | 0; 1; 40 | 2,000 |"
+
+
+def test_a_reductions_share_of_time_stands_beside_its_limit():
+    row = {
+        "backbone": "video_swin_s", "frames": 32, "clips": "noise", "batch": 1, "tokens": "sta_r192",
+        "share_of_macs": 0.729, "share_of_time": 0.721, "lowest": 0.7, "highest": 0.758, "limit": 0.76,
+        "timing_waited_pct": 30.0,
+    }  # fmt: skip
+    content = {"command": "c", "date": "d", "commit": "e", "rows": [row], "machine": {
+        "gpu": None, "threads": 1, "cores": 2, "waited_pct": 0.0}}  # fmt: skip
+    shown = table("tokens_speed", content)
+    assert shown.splitlines()[-1] == "| video_swin_s | 32 | noise | 1 | sta_r192 | 0.73 | 0.72 (0.70-0.76) | 0.76 |"
+    assert "Timed beside other work: 30 %" in shown
