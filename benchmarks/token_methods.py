@@ -45,7 +45,7 @@ Way = tuple[str, float]  # name of the method, share that it was asked to keep
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcomes:
     """What the models of one backbone gave on all test clips of all runs; clips are indexed by run and name.
 
     Attributes:
@@ -111,7 +111,7 @@ def read_run(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, clips
 
 
-def gather(runs: Sequence[Path]) -> Tested:
+def gather(runs: Sequence[Path]) -> Outcomes:
     """Put the runs of one backbone together; what one of them could not test is left out."""
     read = [read_run(run) for run in runs]
     clips = pd.concat([clips for _, clips in read], keys=range(len(read)), names=["run", "sample_id"])
@@ -125,7 +125,7 @@ def gather(runs: Sequence[Path]) -> Tested:
             way = (f"{method} {options}".strip(), asked / 100)
             by_way.setdefault(way, []).append((outcome, (rows["macs"] / full).mean(), rows["kept_pct"].mean() / 100))
     by_way = {way: found for way, found in by_way.items() if len(found) == len(runs)}
-    return Tested(
+    return Outcomes(
         read[0][0]["backbone"].iloc[0],
         clips[["group", "action", "moves"]],
         {way: pd.concat([outcome for outcome, _, _ in found]) for way, found in by_way.items()},
@@ -134,7 +134,7 @@ def gather(runs: Sequence[Path]) -> Tested:
     )
 
 
-def row_of(tested: Tested, outcome: pd.Series, others: dict[str, pd.Series | None]) -> dict[str, Any]:
+def row_of(outcomes: Outcomes, outcome: pd.Series, others: dict[str, pd.Series | None]) -> dict[str, Any]:
     """Return accuracy by run; the difference from others in points, its interval, and how many runs are ahead."""
     by_run = 100 * outcome.groupby("run", sort=True).mean()
     row: dict[str, Any] = {
@@ -147,70 +147,70 @@ def row_of(tested: Tested, outcome: pd.Series, others: dict[str, pd.Series | Non
         ends: dict[str, Any] = dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_runs_ahead"))
         if other is not None:
             difference = outcome - other
-            found = paired_change(difference.to_numpy(), tested.clips.loc[outcome.index, "group"].to_numpy())
+            found = paired_change(difference.to_numpy(), outcomes.clips.loc[outcome.index, "group"].to_numpy())
             ahead = int((difference.groupby("run").mean() > 0).sum())
             ends = dict(zip(ends, (*(100 * v for v in (found.change, found.low, found.high)), ahead), strict=True))
         row |= ends
     return row
 
 
-def at_equal_kept(tested: Tested) -> Iterator[dict[str, Any]]:
+def at_equal_kept(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
     """Yield a row per method and share of kept tokens."""
-    for (method, asked), outcome in tested.right.items():
+    for (method, asked), outcome in outcomes.right.items():
         yield {
-            "backbone": tested.backbone,
+            "backbone": outcomes.backbone,
             "method": method,
             "kept_asked_pct": 100 * asked,
-            "kept_pct": 100 * tested.kept[method, asked],
-            "macs_pct": 100 * tested.macs[method, asked],
-            **row_of(tested, outcome, tested.references(method, asked)),
+            "kept_pct": 100 * outcomes.kept[method, asked],
+            "macs_pct": 100 * outcomes.macs[method, asked],
+            **row_of(outcomes, outcome, outcomes.references(method, asked)),
         }
 
 
-def between(tested: Tested, method: str, macs: float) -> pd.Series | None:
+def between(outcomes: Outcomes, method: str, macs: float) -> pd.Series | None:
     """Return what a method gives at a share of multiply-adds; None where its cheapest test costs more."""
-    ways = [way for way in tested.right if way[0] in (method, ALL_TOKENS)]
-    ways.sort(key=lambda way: tested.macs[way])
-    above = next((place for place, way in enumerate(ways) if tested.macs[way] >= macs), None)
-    if above is None or (above == 0 and tested.macs[ways[0]] > macs):
+    ways = [way for way in outcomes.right if way[0] in (method, ALL_TOKENS)]
+    ways.sort(key=lambda way: outcomes.macs[way])
+    above = next((place for place, way in enumerate(ways) if outcomes.macs[way] >= macs), None)
+    if above is None or (above == 0 and outcomes.macs[ways[0]] > macs):
         return None
     if above == 0:
-        return tested.right[ways[0]]
+        return outcomes.right[ways[0]]
     low, high = ways[above - 1], ways[above]
-    weight = (macs - tested.macs[low]) / (tested.macs[high] - tested.macs[low])
-    return (1 - weight) * tested.right[low] + weight * tested.right[high]
+    weight = (macs - outcomes.macs[low]) / (outcomes.macs[high] - outcomes.macs[low])
+    return (1 - weight) * outcomes.right[low] + weight * outcomes.right[high]
 
 
-def at_equal_macs(tested: Tested) -> Iterator[dict[str, Any]]:
+def at_equal_macs(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
     """Yield a row per method and share of multiply-adds."""
-    full = tested.right[ALL_TOKENS, 1.0]
+    full = outcomes.right[ALL_TOKENS, 1.0]
     for macs in MACS:
-        found = {method: between(tested, method, macs) for method in tested.methods}
+        found = {method: between(outcomes, method, macs) for method in outcomes.methods}
         for method, outcome in found.items():
             if outcome is not None:
                 others = {"change": full, "vs_random": None if method == CONTROL else found.get(CONTROL)}
                 yield {
-                    "backbone": tested.backbone,
+                    "backbone": outcomes.backbone,
                     "method": method,
                     "macs_pct": 100 * macs,
-                    **row_of(tested, outcome, others),
+                    **row_of(outcomes, outcome, others),
                 }
 
 
-def by_movement(tested: Tested) -> Iterator[dict[str, Any]]:
+def by_movement(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
     """Yield a row per method, share and kind of clip: the third that moves least or most, and those of `SLOW`."""
-    moves = tested.clips["moves"]
+    moves = outcomes.clips["moves"]
     low, high = np.quantile(moves, [1 / 3, 2 / 3])
-    kinds = {"still": moves <= low, "fast": moves > high, SLOW: tested.clips["action"] == SLOW}
+    kinds = {"still": moves <= low, "fast": moves > high, SLOW: outcomes.clips["action"] == SLOW}
     for kind, chosen in kinds.items():
         if not chosen.any():
             continue
         told = {"kind": kind, "moves_from": moves[chosen].min(), "moves_to": moves[chosen].max()}
-        for (method, asked), outcome in tested.right.items():
-            others = tested.references(method, asked)
+        for (method, asked), outcome in outcomes.right.items():
+            others = outcomes.references(method, asked)
             of_kind = {name: None if other is None else other[chosen] for name, other in others.items()}
-            row = row_of(tested, outcome[chosen], of_kind)
-            yield {"backbone": tested.backbone, **told, "method": method, "kept_asked_pct": 100 * asked, **row}
+            row = row_of(outcomes, outcome[chosen], of_kind)
+            yield {"backbone": outcomes.backbone, **told, "method": method, "kept_asked_pct": 100 * asked, **row}
 
 
 def main(words: list[str] | None = None) -> None:
@@ -219,7 +219,7 @@ def main(words: list[str] | None = None) -> None:
     runs = finish_all(args, lambda family, seed: configure(args, family, seed), "tokens_by_subject")
     every = [gather([run for run in runs if run.parent.name == family]) for family in args.families]
     tables = {
-        name: pd.DataFrame([row for tested in every for row in rows(tested)])
+        name: pd.DataFrame([row for outcomes in every for row in rows(outcomes)])
         for name, rows in (("rows", at_equal_kept), ("by_macs", at_equal_macs), ("by_movement", by_movement))
     }
     for name, table in tables.items():
