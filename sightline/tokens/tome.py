@@ -15,8 +15,8 @@ Deviations:
   are filled with their token, which is proportional attention by itself, whatever ``proportional`` says. Where a family
   makes its grid coarser, r shrinks with the cells, and the grid is whole again: patches merge anew.
 - Where a classifier reads class tokens alone, nothing is merged in the last layer: nobody would read it.
-- ``compared="random"`` is the control of merging: partners are drawn. It shows what there is to lose, since a mean of two
-  tokens that have nothing in common is neither, whereas random dropping leaves the others as they are.
+- ``compared="random"`` is the control of merging: partners are drawn. A mean of two tokens that have nothing in common
+  is neither of them, whereas random dropping leaves those that stay as they are.
 """
 
 from __future__ import annotations
