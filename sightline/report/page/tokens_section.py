@@ -74,7 +74,6 @@ def _table(frame: pd.DataFrame) -> Table:
         Column("ms per clip", True, "at batch 1; in brackets the interquartile range of the repeats"): [
             _spread(row.latency_ms_b1, row.latency_iqr_ms_b1) for row in rows
         ],
-        Column("clips/s at batch 1", True): [fixed(row.clips_per_s_b1, 1) for row in rows],
         Column(f"clips/s at batch {batches}", True, "in brackets the interquartile range of the repeats"): [
             _spread(row.clips_per_s, row.clips_per_s_iqr) for row in rows
         ],

@@ -129,7 +129,7 @@ def _predictions(run: RunResults, model: str) -> pd.DataFrame | None:
 
 def _outcomes(run: RunResults, table: pd.DataFrame | None, folder: str = "") -> dict[str, pd.DataFrame]:
     """Read what the models of a table predicted, by plan, where it is known clip by clip."""
-    plans = [] if table is None else table["plan_id"].unique()
+    plans = [] if table is None else list(dict.fromkeys(table["plan_id"]))
     return {plan: found for plan in plans if (found := _predictions(run, folder + plan)) is not None}
 
 
