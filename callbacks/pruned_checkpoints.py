@@ -73,6 +73,7 @@ class PrunedCheckpoints(Analysis):
         heads_without_layers: list[int] | None = None,
         tokens: list[dict[str, Any]] | None = None,
         tokens_without_layers: list[int] | None = None,
+        tokens_without_heads: list[float] | None = None,
         scores: list[Score] | None = None,
         batch_size: int | None = None,
         latency_batch: int = 8,
@@ -101,6 +102,8 @@ class PrunedCheckpoints(Analysis):
                 0.5}}. The weights stay as they are.
             tokens_without_layers: Numbers of layers; each of `tokens` also runs with the models that lack so many of
                 the least relevant layers.
+            tokens_without_heads: Numbers or shares of heads; each of `tokens` also runs with the models that lack so
+                many of the least relevant heads.
             scores: Further scores by which relevance ranks, to compare what each keeps; greedy, targets, heads
                 and tokens go by `score` alone.
             batch_size: Clips per batch in tests; the data module's if not given.
@@ -126,6 +129,7 @@ class PrunedCheckpoints(Analysis):
             heads_without_layers=heads_without_layers or [],
             tokens=[TokenReduction.from_plain(values) for values in tokens or []],
             tokens_without_layers=tokens_without_layers or [],
+            tokens_without_heads=tokens_without_heads or [],
         )
         self.batch_size = batch_size
         self.latency_batch = latency_batch

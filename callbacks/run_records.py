@@ -24,11 +24,14 @@ from sightline.statistics.few_subjects import caution
 from sightline.statistics.top1_interval import Top1Interval, top1_interval
 
 
-def suffix_of_test(trainer: L.Trainer) -> str:
-    """What is appended to the names of a test's files: the plan's name where a pruned model is tested."""
+def suffix_of_test(trainer: L.Trainer, module: L.LightningModule) -> str:
+    """What is appended to the names of a test's files: which plan is tested, and with which tokens if not its own."""
     # A pruned model's checkpoint lies in a folder named by its plan.
     checkpoint = Path(trainer.ckpt_path or "")
-    return f"-{checkpoint.parent.name}" if checkpoint.name == "model.ckpt" else ""
+    plan = f"-{checkpoint.parent.name}" if checkpoint.name == "model.ckpt" else ""
+    if isinstance(module, VideoClassifier) and module.adds_tokens and module.tokens is not None:
+        return f"{plan}-{module.tokens.label}"
+    return plan
 
 
 class RunRecords(L.Callback):
@@ -121,7 +124,7 @@ class RunRecords(L.Callback):
         if quick or not trainer.is_global_zero or not isinstance(pl_module, VideoClassifier):
             return
         run = RunFolder(Path(trainer.default_root_dir))
-        suffix = suffix_of_test(trainer)
+        suffix = suffix_of_test(trainer, pl_module)
         results = pd.DataFrame(
             [(name, float(value)) for name, value in trainer.callback_metrics.items()], columns=["metric", "value"]
         )

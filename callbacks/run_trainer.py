@@ -114,7 +114,7 @@ class RunTrainer(L.Trainer):
             ckpt_path: The weights; the run's best if not given.
             split: The clips to look at.
             tokens: Draw only which tokens this token reduction keeps; --tokens random --tokens.kept 0.5 for short. By
-                default those of the exported models that run with fewer tokens.
+                default also those of the reductions that were compared, and of exported models with fewer tokens.
         """
         steps = self._steps("explain")
         if tokens is not None:

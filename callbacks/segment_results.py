@@ -58,7 +58,8 @@ class SegmentResults(L.Callback):
             return
         names = np.asarray(trainer.datamodule.class_names)  # type: ignore[attr-defined]
         table = self._segments.assign(**{key: names[self._segments[key]] for key in ("label", "predicted")})
-        path = RunFolder(Path(trainer.default_root_dir)).table(f"test_segments{suffix_of_test(trainer)}")
+        suffix = suffix_of_test(trainer, pl_module)
+        path = RunFolder(Path(trainer.default_root_dir)).table(f"test_segments{suffix}")
         write_table(table, path)
         print(f"Segments: {path}")
 

@@ -85,6 +85,7 @@ class VideoClassifier(L.LightningModule):
         self.backbone: Backbone
         self.tokens: TokenReduction | None
         self.reducer: Reducer | None
+        self.adds_tokens = False  # to the model of a checkpoint, which has all
         self.confusion: Tensor
         self.weights = weights
         self._begun = False
@@ -144,7 +145,10 @@ class VideoClassifier(L.LightningModule):
         checkpoint["record"] = self.backbone.record.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over structure and normalisation from the checkpoint, so that a pruned one loads anywhere."""
+        """Take over structure and normalisation from the checkpoint, so that a pruned one loads anywhere.
+
+        Only a token reduction that was asked for is added to a model with all tokens.
+        """
         stored = structure_of(checkpoint)
         own = {key: self.hparams.get(key) for key in STRUCTURE}
         self._check_classes(stored["class_names"], stored["num_classes"])
@@ -157,12 +161,18 @@ class VideoClassifier(L.LightningModule):
                 f"The checkpoint's model runs with {there.label}, the model was to run with {here.label}: tokens "
                 "cannot be reduced twice. Leave tokens out of the model's options, or use a checkpoint of all tokens."
             )
-        changed = [key for key in STRUCTURE if (stored[key] or None) != (own[key] or None)]
+        wanted = dict(stored)
+        if here is not None and there is None:
+            wanted["tokens"] = own["tokens"]
+            if not self.adds_tokens:
+                log.warning("The checkpoint's model runs with all tokens; here it runs with %s, as asked.", here.label)
+        self.adds_tokens = here is not None and there is None
+        changed = [key for key in STRUCTURE if (wanted[key] or None) != (own[key] or None)]
         if changed:
-            told = ", ".join(f"{key}={stored[key]}" for key in changed if key != "class_names")
+            told = ", ".join(f"{key}={wanted[key]}" for key in changed if key != "class_names")
             log.warning("The checkpoint's structure replaces the configured one: %s.", told or "other class names")
-            self.hparams.update(stored)
-            self._build(stored)
+            self.hparams.update(wanted)
+            self._build(wanted)
         check_and_record(self.backbone, checkpoint, stored)
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             for place, state in enumerate(checkpoint.get("optimizer_states", ())):

@@ -16,7 +16,7 @@ from sightline.run.paths import RunFolder
 
 CHANGING = ("test", "ablate", "prune", "tokens", "explain")
 """Commands whose results the page shows. A fit has the callback `Report`."""
-JUDGED = ("fit", "prune")
+JUDGED = ("fit", "prune", "tokens")
 """Commands after which the verdict may be another."""
 
 

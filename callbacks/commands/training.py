@@ -58,14 +58,15 @@ def run(name: str, arguments: list[str]) -> None:
     logging.getLogger("lightning").handlers.clear()
     be_quiet()
     try:
-        RunCLI(name, with_tokens(arguments)).execute()
+        # explain has an option of its own; every other command means the model.
+        RunCLI(name, with_tokens(arguments, "--tokens" if name == "explain" else "--model.tokens")).execute()
     finally:
         if given_folder is None:  # the next run of this process has a folder of its own
             os.environ.pop(VARIABLE, None)
 
 
-def with_tokens(arguments: list[str]) -> list[str]:
-    """Return arguments in which ``--tokens NAME --tokens.OPTION VALUE`` is one JSON object.
+def with_tokens(arguments: list[str], option: str = "--tokens") -> list[str]:
+    """Return arguments in which ``--tokens NAME --tokens.OPTION VALUE`` is one JSON object, of an option of this name.
 
     Raises:
         ValueError: If name or options are unknown, or there are options without a name.
@@ -83,6 +84,7 @@ def with_tokens(arguments: list[str]) -> list[str]:
         raise ValueError("Expected the name of a token reduction behind --tokens, got none.")
     if not words[at].lstrip().startswith("{") or options:
         words[at] = json.dumps(TokenReduction.from_text(words[at], options).plain())
+    words[at - 1] = option
     return words
 
 

@@ -17,11 +17,13 @@ from callbacks.galleries.clips import check_counts, chosen_clips
 from callbacks.galleries.files import write_picture, write_video
 from callbacks.galleries.job import Drawn, GalleryClip, GalleryJob, check_blurring
 from callbacks.galleries.reduced_models import ReducedModel, exported_reductions
+from callbacks.tokens.comparison import made_from
 from lightning_modules import VideoClassifier
 from sightline.backbones import Place
 from sightline.explain.cell_map import CellMap
 from sightline.explain.methods.grad_norm import grad_norm
 from sightline.explain.metrics.kept_mass import covered_cells, kept_mass
+from sightline.export.token_tests import at_one_share, read_record
 from sightline.report.figures.kept_tokens import KeptPlace, KeptTokens
 from sightline.tokens import KeptAt, TokenReduction, kept_share, trace
 from sightline.tokens.random_as_many import RandomAsMany
@@ -55,7 +57,8 @@ class TokenGallery(Analysis):
         Args:
             tokens: Token reductions to run the model with, as {name: random, options: {kept: 0.5}}.
             plans: Exported models of the run to draw, by their names in pruned/. With neither: the reduction that the
-                model was trained with, or else all exported models that run with one.
+                model was trained with, or else those that were compared (tables/tokens.csv), at the share that most
+                methods reached, and all exported models that run with one.
             clips_per_class: How many clips of every class to show, spread evenly over the split.
             clips: Show these clips instead, by their sample_id in splits.csv.
             max_clips: Show no more clips than this, spread evenly over the classes; by default there is no limit.
@@ -65,8 +68,8 @@ class TokenGallery(Analysis):
                 which no such box is known are left out, and named.
             boxes: CSV of boxes in pixels of the videos for blur_heads (docs/pointing.md); by default those that the
                 data know of themselves, which only the synthetic cabin does.
-            skip_without: Do nothing where no token reduction is named or exported; by default that is an error. True in
-                an explain for which nothing is configured.
+            skip_without: Do nothing where no token reduction is named, compared or exported; by default that is an
+                error. True in an explain for which nothing is configured.
         """
         check_counts(clips_per_class, max_clips)
         check_blurring(blur_heads, boxes)
@@ -98,8 +101,9 @@ class TokenGallery(Analysis):
         if not models:
             if not self.skip_without:
                 raise ValueError(
-                    f"{context.folder} has no exported model that runs with fewer tokens. Name a token reduction, e.g. "
-                    "--tokens random --tokens.kept 0.5, or export models with one (train.py prune)."
+                    f"{context.folder} has no exported model that runs with fewer tokens, and no comparison of token "
+                    "reductions of these weights. Compare some (train.py tokens), or name one, e.g. --tokens random "
+                    "--tokens.kept 0.5."
                 )
             return
         for model in models:
@@ -113,8 +117,12 @@ class TokenGallery(Analysis):
         """Return what is drawn, in order; each name once."""
         own = context.module.tokens
         named = self.tokens or ([own] if own is not None else [])
+        if not named and not self.plans:
+            # As they were tested, so that a picture belongs to a row of the table.
+            compared = at_one_share(read_record(context.run.token_record, made_from(context)))
+            named = [test.tokens for test in compared if test.tokens is not None]
         found = [ReducedModel(tokens.label, context.backbone, tokens) for tokens in named]
-        if self.plans or not named:
+        if own is None and (self.plans or not self.tokens):
             found += exported_reductions(context.run, context.backbone, self.plans)
         return list({model.name: model for model in found}.values())
 

@@ -84,13 +84,9 @@ class TokenComparison(Analysis):
             raise ValueError(f"No registered token reduction works with {module.backbone.family}.")
 
     def analyse(self, context: Context) -> None:
-        made_from = {
-            "weights_sha256": weights_sha256(context.backbone),
-            "data_sha256": context.data.data_hash("test"),
-            "counted_clips": COUNTED_CLIPS,
-        }
+        source = made_from(context)
         # Every process reads what is done before any of them adds to it: all must test the same.
-        earlier = context.ranks.together(lambda: self._earlier(context, made_from))
+        earlier = context.ranks.together(lambda: self._earlier(context, source))
         assert earlier is not None
         device = next(context.backbone.parameters()).device
         clips = context.some_clips("test", COUNTED_CLIPS).to(device)
@@ -100,13 +96,13 @@ class TokenComparison(Analysis):
         for test in tqdm(todo, "Testing", unit="reduction", disable=context.ranks.rank != 0):
             done = self._test(context, test, clips, finished)
             finished.append(done)
-            record = partial(write_record, list(finished), context.run.token_record, made_from)
+            record = partial(write_record, list(finished), context.run.token_record, source)
             context.ranks.together(record, only_first=True)
         context.ranks.together(lambda: self._report(context, in_order(finished)), only_first=True)
 
-    def _earlier(self, context: Context, made_from: dict[str, Any]) -> list[TokenTest]:
+    def _earlier(self, context: Context, source: dict[str, Any]) -> list[TokenTest]:
         """Tests of the same weights and data that are finished; also of methods that are not asked for now."""
-        done = read_record(context.run.token_record, made_from)
+        done = read_record(context.run.token_record, source)
         return [test for test in done if not test.reached or self._predictions(context, test).is_file()]
 
     def _predictions(self, context: Context, test: TokenTest) -> Path:
@@ -196,6 +192,15 @@ class TokenComparison(Analysis):
         for what, where in (("Table", path), ("Figure", drawn)):
             if where:
                 console.print(f"{what + ':':<7} {where}", highlight=False, soft_wrap=True)
+
+
+def made_from(context: Context) -> dict[str, Any]:
+    """Say which weights and data tests are of; those of others are made again."""
+    return {
+        "weights_sha256": weights_sha256(context.backbone),
+        "data_sha256": context.data.data_hash("test"),
+        "counted_clips": COUNTED_CLIPS,
+    }
 
 
 def _shares(kept: Sequence[float]) -> list[float]:

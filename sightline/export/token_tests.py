@@ -96,6 +96,20 @@ def in_order(tests: Sequence[TokenTest]) -> list[TokenTest]:
     return sorted(tests, key=place)
 
 
+def at_one_share(tests: Sequence[TokenTest]) -> list[TokenTest]:
+    """Choose tests to look at side by side: of every method one, of random dropping the first draw, at the same share.
+
+    That is the share that most methods reached, of several the one nearest to a half.
+    """
+    first: dict[tuple[str, str, float], TokenTest] = {}
+    for test in in_order([test for test in tests if test.reached and test.method is not None]):
+        assert test.method is not None
+        first.setdefault((test.method.name, test.options, test.kept), test)
+    reached = [kept for _, _, kept in first]
+    share = max(reached, key=lambda kept: (reached.count(kept), -abs(kept - 0.5), kept), default=None)
+    return [test for test in first.values() if test.kept == share]
+
+
 def write_record(tests: Sequence[TokenTest], path: Path, made_from: Mapping[str, Any]) -> None:
     """Write which tests are finished, and which weights and data they are of."""
     write_json(path, {"made_from": dict(made_from), "tests": [_plain(test) for test in tests]})

@@ -71,7 +71,8 @@ class PlanChooser:
             else:
                 choices += self._baseline(method)
         if self.request.heads:
-            choices += self._together(self._heads)
+            without = [0, *self.request.heads_without_layers]
+            choices += self._together(partial(self._heads, self.request.heads, self.request.modes, without))
         return choices + self._together(self._tokens)
 
     def full(self) -> Choice:
@@ -146,39 +147,43 @@ class PlanChooser:
                 choices.append(Choice(plan, scores, {**entry, "order": order}))
         return choices
 
-    def _heads(self) -> list[Choice]:
-        """One-shot plans by the mean relevance of every head, alone and beside the removal of layers."""
-        request = self.request
+    def _heads(self, wanted: Sequence[float], modes: Sequence[Mode], without: Sequence[int] = (0,)) -> list[Choice]:
+        """One-shot plans by the mean relevance of every head, beside the removal of so many layers."""
+        score = self.request.score
         table, entry = self.model.ablation("heads")
         if entry.get("race") is not None:
             raise ValueError(
                 "Heads are chosen by their means over all clips, but they were raced, and means over different clips "
                 "cannot be compared. Score them in full: train.py ablate --overwrite true."
             )
-        ranking = rank_units(table, request.score)[["layer", "site", "head", "mean"]]
+        ranking = rank_units(table, score)[["layer", "site", "head", "mean"]]
         means = {Unit(int(i), str(site), int(h)): float(mean) for i, site, h, mean in ranking.itertuples(index=False)}
-        plans = head_plans(means, request.heads, request.modes, request.score)
-        for k in dict.fromkeys(request.heads_without_layers):
-            layers = layer_means(self.model.ablation("layers")[0], request.score)
-            beside = one_shot_plans(layers, self.layers, [k], request.modes, request.score)
-            gone = {plan.mode: plan.removed_layers for plan in beside}
-            plans += head_plans(means, request.heads, request.modes, request.score, gone)
+        plans = []
+        for k in dict.fromkeys(without):
+            gone = None
+            if k:
+                layers = layer_means(self.model.ablation("layers")[0], score)
+                beside = one_shot_plans(layers, self.layers, [k], modes, score)
+                gone = {plan.mode: plan.removed_layers for plan in beside}
+            plans += head_plans(means, wanted, modes, score, gone)
         scores = {f"{unit.layer}:{unit.site}:{unit.head}": mean for unit, mean in sorted(means.items())}
         return [Choice(plan, scores, entry) for plan in plans]
 
     def _tokens(self) -> list[Choice]:
-        """Every token reduction alone, and with the least relevant layers removed."""
+        """Every token reduction alone, and with the least relevant layers or heads removed."""
         request = self.request
         reductions = list(dict.fromkeys(request.tokens))
         choices = [
             Choice(unremoved_plan(tokens), {}, {"weights_sha256": self.model.weights_sha256}) for tokens in reductions
         ]
+        cut: list[Choice] = []
         if request.tokens_without_layers:
-            cut = self._relevance(request.score, request.tokens_without_layers, ["lowest"])
-            choices += [
-                replace(choice, plan=replace(choice.plan, tokens=tokens)) for tokens in reductions for choice in cut
-            ]
-        return choices
+            cut += self._relevance(request.score, request.tokens_without_layers, ["lowest"])
+        if request.tokens_without_heads:
+            cut += self._heads(request.tokens_without_heads, ["lowest"])
+        return choices + [
+            replace(choice, plan=replace(choice.plan, tokens=tokens)) for tokens in reductions for choice in cut
+        ]
 
     def _baseline(self, method: str) -> list[Choice]:
         """One-shot plans by something else than relevance; what is least by it goes."""

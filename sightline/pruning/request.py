@@ -32,6 +32,7 @@ class PruningRequest:
     heads_without_layers: Sequence[int] = ()
     tokens: Sequence[TokenReduction] = ()
     tokens_without_layers: Sequence[int] = ()
+    tokens_without_heads: Sequence[float] = ()
 
     def check(self, backbone: Backbone) -> None:
         """Raise ValueError where a model cannot be cut like this; needs no scores."""
@@ -41,10 +42,11 @@ class PruningRequest:
         check_depths([*self.depths, *self.heads_without_layers, *self.tokens_without_layers], layers)
         if self.heads_without_layers and not self.heads:
             raise ValueError("heads_without_layers needs heads, the numbers or shares of heads to remove.")
-        if self.tokens_without_layers and not self.tokens:
-            raise ValueError("tokens_without_layers needs tokens, the token reductions to run with.")
+        for name in ("tokens_without_layers", "tokens_without_heads"):
+            if getattr(self, name) and not self.tokens:
+                raise ValueError(f"{name} needs tokens, the token reductions to run with.")
         for tokens in self.tokens:
             ReductionPoints(backbone, tokens.build())  # its checks
         total = sum(len(site.heads) for info in layers for site in info.sites)
-        for wanted in self.heads:
+        for wanted in (*self.heads, *self.tokens_without_heads):
             head_count(wanted, total)

@@ -171,7 +171,7 @@ def _checked_scores(scores: pd.Series, layers: tuple[LayerInfo, ...]) -> dict[in
     if bad:
         raise ValueError(
             f"The score of {_names(bad)} is not a finite number ({', '.join(str(by_layer[i]) for i in bad)}). "
-            "CurveStyle for samples whose prediction is NaN in the score table."
+            "Look for samples whose prediction is NaN in the score table."
         )
     return {index: by_layer[index] for index in removable}
 

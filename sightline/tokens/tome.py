@@ -15,16 +15,20 @@ Deviations:
   are filled with their token, which is proportional attention by itself, whatever ``proportional`` says. Where a family
   makes its grid coarser, r shrinks with the cells, and the grid is whole again: patches merge anew.
 - Where a classifier reads class tokens alone, nothing is merged in the last layer: nobody would read it.
+- ``compared="random"`` is the control of merging: partners are drawn. A mean of two tokens that have nothing in common
+  is neither of them, whereas random dropping leaves those that stay as they are.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from sightline.backbones.contract.kept_cells import Attending
 from sightline.backbones.contract.reducer import Needs, Place, Reducer, Selection
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from sightline.backbones import Backbone, TokenState
 
 SCHEDULES = ("constant", "decreasing")
-COMPARED = ("keys", "tokens")
+COMPARED = ("keys", "tokens", "random")
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,18 @@ class ToMe(TokenReducer):
         r: How many patches to merge into others in a layer, of a clip on the grid of the embedding; at most half of
             those that are there.
         schedule: ``constant``: r in every layer. ``decreasing``: from 2 r in the first to 0 in the last.
-        compared: ``keys`` of attention, or the ``tokens`` themselves.
+        compared: ``keys`` of attention, the ``tokens`` themselves, or ``random``: nothing, partners are drawn.
         proportional: Let a token weigh as a key as much as the patches that it is made of. The paper does so for models
             trained with labels; it is off for those that were pretrained as masked autoencoders and merge without
             further training.
+        seed: Of ``compared="random"``; another one draws other partners, the same for every clip.
     """
 
     r: int = 64
     schedule: str = "constant"
     compared: str = "keys"
     proportional: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +70,7 @@ class ToMe(TokenReducer):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"The schedule of ToMe must be {' or '.join(SCHEDULES)}, got {self.schedule!r}.")
         if self.compared not in COMPARED:
-            raise ValueError(f"ToMe compares {' or '.join(COMPARED)} of patches, got {self.compared!r}.")
+            raise ValueError(f"ToMe compares patches by {', '.join(COMPARED)}, got {self.compared!r}.")
 
     @property
     def attending(self) -> Attending:
@@ -128,7 +134,7 @@ class _Merging(Reducer):
         count = min(self._wanted(place.index, state), most_that_can_merge(state.patches, frames))
         if not count:
             return None
-        metric = state.tokens if state.keys is None else state.keys.float().mean(dim=2)
+        metric = self._metric(place, state)
         group = cells // (state.grid[1] * state.grid[2]) if self.in_frames else torch.zeros_like(cells)
         pairs = matched(metric[:, state.class_tokens :], group, frames, count)
         # Those that merge stand behind what is left of the first set and the second, and are cut off.
@@ -137,6 +143,14 @@ class _Merging(Reducer):
         into = order.argsort(dim=1)
         into = into.scatter(1, pairs.goes, into.gather(1, pairs.partner))
         return Selection(cells.gather(1, order[:, :-count]), into=into)
+
+    def _metric(self, place: Place, state: TokenState) -> Tensor:
+        """Return what tokens are compared by, (B, N, d)."""
+        if self.tome.compared == "random":
+            draw = torch.Generator().manual_seed(zlib.crc32(f"{self.tome.seed} {place}".encode()))
+            drawn = torch.randn(state.tokens.shape[1:], generator=draw).to(state.tokens.device)
+            return drawn.expand_as(state.tokens)
+        return state.tokens if state.keys is None else state.keys.float().mean(dim=2)
 
     def _wanted(self, layer: int, state: TokenState) -> int:
         """How many patches to merge in a layer, as many fewer as the grid has become coarser."""

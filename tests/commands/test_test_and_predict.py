@@ -27,6 +27,21 @@ def test_a_pruned_checkpoint_can_be_tested(own_run: Path):
     assert commands[-1].endswith(f"--ckpt_path {checkpoint}")
 
 
+def test_any_checkpoint_can_be_tested_with_fewer_tokens(own_run: Path, caplog):
+    def loss(name: str) -> float:
+        return float(pd.read_csv(own_run / f"tables/{name}.csv").set_index("metric")["value"]["test/loss"])
+
+    train.main(["test", "--run", str(own_run)])
+    train.main(["test", "--run", str(own_run), "--tokens", "random", "--tokens.kept", "1"])
+    assert "runs with all tokens; here it runs with random_kept1.0, as asked" in caplog.text
+    # What keeps all is the same model; the files of the dense one stay.
+    assert loss("test-random_kept1.0") == pytest.approx(loss("test"), abs=1e-5)
+    before = (own_run / "tables/test.csv").read_bytes()
+    train.main(["test", "--run", str(own_run), "--tokens", "random", "--tokens.kept=0.1"])
+    assert abs(loss("test-random_kept0.1") - loss("test")) > 1e-4
+    assert (own_run / "tables/test.csv").read_bytes() == before
+
+
 def test_predict_writes_probabilities(own_run: Path):
     train.main(["predict", "--run", str(own_run)])
     predictions = pd.read_csv(own_run / "tables/predict.csv")

@@ -1,3 +1,4 @@
+import json
 import math
 
 import lightning as L
@@ -265,6 +266,27 @@ def test_tokens_are_dropped_in_training_and_testing_and_travel_with_the_checkpoi
             twice.on_load_checkpoint(torch.load(path, weights_only=True))
         same = make_module(class_names=None, tokens={"name": "random", "options": {"kept": 0.5}})  # as it is anyway
         same.on_load_checkpoint(torch.load(path, weights_only=True))
+
+
+def test_tokens_that_are_asked_for_are_added_to_a_model_with_all(caplog):
+    dense = make_module()
+    smaller = make_module(removed_layers=[1])
+    for module in (dense, smaller):
+        other = make_module(tokens=HALF)
+        checkpoint = {"hyper_parameters": dict(module.hparams)}
+        module.on_save_checkpoint(checkpoint)
+        for _ in range(2):  # as a resumed fit does
+            other.on_load_checkpoint(dict(checkpoint))
+        assert other.adds_tokens
+        assert other.reducer == KeepRandom()
+        assert other.hparams["removed_layers"] == module.hparams["removed_layers"]
+        assert len(other.backbone.layers) == len(module.backbone.layers)
+        kept = {"hyper_parameters": dict(other.hparams)}
+        other.on_save_checkpoint(kept)
+        assert kept["config"].endswith(f"with tokens {json.dumps(HALF, sort_keys=True)}")
+    told = [record.message for record in caplog.records if "as asked" in record.message]
+    assert told == ["The checkpoint's model runs with all tokens; here it runs with random, as asked."] * 2
+    assert not dense.adds_tokens
 
 
 def test_a_checkpoint_with_tokens_is_refused_by_whoever_builds_without(tmp_path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ from sightline.report.numbers import fixed
 
 MOST_PLACES = 5
 _WIDTH = 12.0  # inches
+_LETTERS, _LINE = 10, 0.25  # of a title: how many fit into an inch, and the height of a line in inches
 _SIDE = 224  # pixels, at least, of a frame: lines between cells are one pixel wide
 _DROPPED, _MERGED = "Dark blue: dropped.", " One colour: merged into one token."
 
@@ -94,8 +96,9 @@ class KeptTokens:
         # Few frames must not fill the page.
         page = _WIDTH * max(0.6, len(columns) / COLUMNS)
         row = (page - 1.2) / len(columns) * height / width + 0.3
-        figure = new_figure(page, row * len(rows) + 0.8)
-        heading(figure, title, f"{note}\n{_DROPPED}{_MERGED if self._merges() else ''}")
+        lines = wrap(title, int(page * _LETTERS), break_on_hyphens=False)
+        figure = new_figure(page, row * len(rows) + 0.8 + _LINE * (len(lines) - 1))
+        heading(figure, "\n".join(lines), f"{note}\n{_DROPPED}{_MERGED if self._merges() else ''}")
         axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for on, (name, picture) in zip(axes, rows.items(), strict=True):
             bare(on)

@@ -51,6 +51,7 @@ def _tables(table: pd.DataFrame, split: str) -> list[Block]:
         ]
         for name, own in same.groupby("tokens", sort=False)
     ]
+    shown = clips["sample_id"].nunique()
     about_methods = Table(
         [
             Column("tokens"), Column("clips", True), Column("kept %", True, "of all tokens, mean over layers"),
@@ -59,7 +60,7 @@ def _tables(table: pd.DataFrame, split: str) -> list[Block]:
             Column("all tokens", True),
         ],
         methods,
-        f"On {clips['sample_id'].nunique()} {split} clips. Trajectory sum: how much of the last frame was to be seen "
+        f"On {shown} {split} clip{'s' * (shown > 1)}. Trajectory sum: how much of the last frame was to be seen "
         "in the frames before, at most their number; the lower, the less is said twice. It falls with the number of "
         "tokens, so compare with as many at random.",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from sightline.report.page.blocks import Block, Column, Folded, Missing, Section
 from sightline.report.page.charts import LINES, MARKERS, translucent
 from sightline.report.stored.run_results import RunResults
 from sightline.report.tables.pruning_layout import amount_and_change
-from sightline.report.tables.tokens import ALL_TOKENS, averaged, read_token_table
+from sightline.report.tables.tokens import ALL_TOKENS, averaged
 from sightline.report.tables.tokens_layout import (
     accuracy_text,
     against_all,
@@ -41,11 +41,10 @@ def tokens_section(run: RunResults) -> Section:
         "the same share of them is left, on average over layers and clips. A method is worth its trouble where it is "
         "better than dropping as many tokens at random.",
     )
-    path = run.paths.table("tokens")
-    if not path.is_file():
+    frame = run.tokens()
+    if frame is None:
         section.blocks.append(Missing("No token reduction was tested yet. Compare some with", run.command("tokens")))
         return section
-    frame = read_token_table(path)
     section.blocks += [Text(sentence) for sentence in control_sentences(frame)]
     section.blocks.append(_table(frame))
     section.blocks += _charts(frame, run.pruning())
@@ -75,7 +74,6 @@ def _table(frame: pd.DataFrame) -> Table:
         Column("ms per clip", True, "at batch 1; in brackets the interquartile range of the repeats"): [
             _spread(row.latency_ms_b1, row.latency_iqr_ms_b1) for row in rows
         ],
-        Column("clips/s at batch 1", True): [fixed(row.clips_per_s_b1, 1) for row in rows],
         Column(f"clips/s at batch {batches}", True, "in brackets the interquartile range of the repeats"): [
             _spread(row.clips_per_s, row.clips_per_s_iqr) for row in rows
         ],

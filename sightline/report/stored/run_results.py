@@ -13,6 +13,7 @@ import yaml
 
 from sightline.relevance.table import FORMAT_VERSION, read_manifest
 from sightline.report.tables.pruning import read_pruning_table, reference_rows
+from sightline.report.tables.tokens import read_token_table
 from sightline.run.csv_table import read_table
 from sightline.run.folder import is_run_folder
 from sightline.run.paths import DESCRIPTION, RunFolder
@@ -96,6 +97,11 @@ class RunResults:
         """Read the table of tested models."""
         path = self.paths.pruning_table
         return read_pruning_table(path) if path.is_file() else None
+
+    def tokens(self) -> pd.DataFrame | None:
+        """Read the table of token reductions."""
+        path = self.paths.table("tokens")
+        return read_token_table(path) if path.is_file() else None
 
     def predictions(self) -> pd.DataFrame | None:
         """Read the unpruned model's predictions on the test clips, as the table of tested models rests on."""

@@ -108,13 +108,18 @@ def cut_loss(evidence: Evidence, cut: Cut) -> str:
     told = (
         f"Top-1 goes from {fixed(before, 1)} to {fixed(after, 1)} %: {points(cut.change)}, on {based_on(cut.change)}."
     )
-    most, change = -100 * cut.change.low, cut.change
+    return f"{told} {certainty(cut.change)}"
+
+
+def certainty(change: PairedChange) -> str:
+    """Say which loss can be excluded."""
+    most = -100 * change.low
     known = "For these subjects, a" if change.over == "clips" and caution(change.subjects, change.clips) else "A"
     if most <= SMALL_LOSS:
-        return f"{told} {known} loss of more than {SMALL_LOSS:g} point can be excluded."
+        return f"{known} loss of more than {SMALL_LOSS:g} point can be excluded."
     if change.below:
-        return f"{told} That there is a loss is clear."
-    return f"{told} {known} loss of up to {fixed(most, 1)} points cannot be excluded."
+        return "That there is a loss is clear."
+    return f"{known} loss of up to {fixed(most, 1)} points cannot be excluded."
 
 
 def deeper(cut: Cut, cuts: list[Cut]) -> str:

@@ -15,7 +15,7 @@ from sightline.report.stored.confusion import confusion
 from sightline.report.stored.curves import best_epoch, read_curves
 from sightline.report.stored.run_results import RunResults
 from sightline.run.csv_table import read_table
-from sightline.run.paths import ONE_FRAME
+from sightline.run.paths import ONE_FRAME, TOKEN_PREDICTIONS
 
 PREDICTED = ("sample_id", "label", "predicted", "group")
 STABILITY = ("score", "mode", "k", "same_set", "resampled", "chosen", "share")
@@ -41,6 +41,8 @@ class Evidence:
         one_frame: The same where every frame of a clip was its middle one.
         models: The table of tested models, see `sightline.report.tables.pruning`.
         outcomes: What each of them predicted on the test clips, like ``test``, by plan.
+        tokens: The table of token reductions, see `sightline.report.tables.tokens`.
+        token_outcomes: What the model predicted with each of them, like ``test``, by plan.
         recovery: Of a run that trained a pruned model further: what ``full``, ``pruned`` and ``recovered`` predicted.
         target: The plan that was found to meet the targets on validation clips; "" where none did, None where there
             were none.
@@ -62,6 +64,8 @@ class Evidence:
     one_frame: pd.DataFrame | None = None
     models: pd.DataFrame | None = None
     outcomes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    tokens: pd.DataFrame | None = None
+    token_outcomes: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     recovery: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     target: str | None = None
     validation: float | None = None
@@ -84,8 +88,7 @@ def read_evidence(run: RunResults) -> Evidence:
     """Read what the verdict rests on."""
     models = run.pruning()
     models = None if models is None or models.empty else models
-    plans = [] if models is None else models["plan_id"].tolist()
-    outcomes = {plan: found for plan in plans if (found := _predictions(run, plan)) is not None}
+    tokens = run.tokens()
     curves, best = read_curves(run), None
     if curves is not None:
         best = best_epoch(run, curves)
@@ -97,7 +100,9 @@ def read_evidence(run: RunResults) -> Evidence:
         test=_test(run),
         one_frame=_predictions(run, ONE_FRAME),
         models=models,
-        outcomes=outcomes,
+        outcomes=_outcomes(run, models),
+        tokens=tokens,
+        token_outcomes=_outcomes(run, tokens, f"{TOKEN_PREDICTIONS}/"),
         recovery=_recovery(run),
         target=_target(run),
         validation=_percent(curves, best, "val/top1"),
@@ -120,6 +125,12 @@ def _predictions(run: RunResults, model: str) -> pd.DataFrame | None:
         return None
     found = read_table(path, dtype={"sample_id": str, "group": str}, keep_default_na=False)
     return found[list(PREDICTED)] if set(PREDICTED) <= set(found.columns) and len(found) else None
+
+
+def _outcomes(run: RunResults, table: pd.DataFrame | None, folder: str = "") -> dict[str, pd.DataFrame]:
+    """Read what the models of a table predicted, by plan, where it is known clip by clip."""
+    plans = [] if table is None else list(dict.fromkeys(table["plan_id"]))
+    return {plan: found for plan in plans if (found := _predictions(run, folder + plan)) is not None}
 
 
 def _test(run: RunResults) -> pd.DataFrame | None:

@@ -27,6 +27,7 @@ from sightline.report.verdict.ranking_rules import (
     lowest_beats_random,
     same_set,
 )
+from sightline.report.verdict.token_rules import choose_reduction, fewer_tokens, reductions, tokens_beat_random
 
 LEAST = 3
 """So many of the least relevant layers are named where nothing was cut yet."""
@@ -50,7 +51,8 @@ def judge(evidence: Evidence) -> Verdict:
         good, classes_alike(evidence), memorised(evidence), None if evidence.recovery else beats_one_frame(evidence),
         lowest_beats_highest(evidence), lowest_beats_random(evidence), beats_last(evidence),
         same_set(evidence, shown), clear_gap(evidence, shown),
-        None if shown is None else class_lost(evidence, shown), *of_the_data,
+        None if shown is None else class_lost(evidence, shown),
+        fewer_tokens(evidence), tokens_beat_random(evidence), *of_the_data,
     ]  # fmt: skip
     findings = [finding for finding in found if finding is not None]
     grade = worst(findings)
@@ -119,11 +121,13 @@ def _nothing_cut(evidence: Evidence, layers: int) -> tuple[str, str, str, str]:
     if evidence.models is not None and len(evidence.models) > 1:
         told = "The predictions of the tested models are not known clip by clip, so no loss can be judged."
         return "What can be cut is not known.", told, "Test them again:", evidence.command("prune")
+    tokens = choose_reduction(reductions(evidence))
+    headline = "Nothing was cut yet." if tokens is None else f"No layer was cut yet; {tokens.gone} can go."
     if evidence.ranked is None:
         told = "Neither layers nor cuts were measured."
-        return "Nothing was cut yet.", told, "Score the layers, then prune:", evidence.command("ablate")
+        return headline, told, "Score the layers, then prune:", evidence.command("ablate")
     first = evidence.ranked[evidence.ranked["score"] == evidence.ranked["score"].iloc[0]]
     least = first.sort_values("mean", kind="stable").head(LEAST)
     told = listed([f"{row.layer} (mean {row.score} {short(row.mean, 2)})" for row in least.itertuples(index=False)])
     details = f"Of {layers} layers the least relevant are {told}. What a cut loses, only a test of the cut model shows."
-    return "Nothing was cut yet.", details, "Cut and test:", evidence.command("prune")
+    return headline, details, "Cut and test:", evidence.command("prune")

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from callbacks import TokenGallery
+from callbacks import TokenComparison, TokenGallery
 from callbacks.galleries.tokens import _kept_place, _short, _told
+from callbacks.tokens import comparison
 from lightning_modules import VideoClassifier
 from sightline.backbones import Place
 from sightline.explain.cell_map import CellMap
@@ -105,6 +106,24 @@ def test_exported_models_are_drawn_with_their_own_layers_and_reduction(context, 
     assert named["tokens"].tolist() == [cut.plan_id]
     with pytest.raises(ValueError, match="runs with all tokens; name an export that runs with fewer"):
         drawn(context, plans=unpruned_plan().plan_id)
+
+
+def test_what_was_compared_is_drawn_as_it_was_tested(context, undrawn, monkeypatch):
+    """The amounts of the rows of tables/tokens.csv; none of other weights."""
+    monkeypatch.setattr(comparison, "COUNTED_CLIPS", 1)
+    TokenComparison(methods=["random", "grid"], kept=[0.8], draws=2, latency_repeats=0).analyse(context)
+    table = pd.read_csv(context.run.table("tokens"), keep_default_na=False)
+    rows = table[table["method"].isin(["random", "grid"]) & table["seed"].isin(["", "0"])].set_index("tokens")
+    found = drawn(context).drop_duplicates("tokens").set_index("tokens")
+    assert set(found.index) == set(rows.index)
+    assert len(found) == 2
+    for name, share in rows["kept_pct"].items():
+        assert found.loc[name, "kept_pct"] == pytest.approx(float(share))
+    assert drawn(context, tokens=[QUARTER.plain()])["tokens"].unique().tolist() == [QUARTER.label]
+    with torch.no_grad():
+        next(context.backbone.parameters()).add_(1)
+    with pytest.raises(ValueError, match="no comparison of token reductions of these weights"):
+        TokenGallery().analyse(context)
 
 
 def test_a_model_that_was_trained_with_fewer_tokens_is_drawn_with_these(context, undrawn):

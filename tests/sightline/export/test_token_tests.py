@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sightline.export.token_tests import TokenTest, choose_amount, in_order, read_record, write_record
+from sightline.export.token_tests import TokenTest, at_one_share, choose_amount, in_order, read_record, write_record
 from sightline.tokens import REDUCERS, KeepRandom, TokenReduction, kept_share
 
 MADE = {"weights_sha256": "a", "data_sha256": "b"}
@@ -62,3 +62,25 @@ def test_an_amount_is_chosen_on_all_clips_where_counts_differ(tiny_swin, tiny_cl
     assert ragged.share == pytest.approx(shares.mean().item())
     assert even.share == 0.75
     assert even.plan.plan_id == f"tokens-none-reduced-k0-{even.tokens.label}"
+
+
+def side_by_side(*tests: TokenTest) -> list[tuple[str, float]]:
+    return [(found.method.name, found.kept) for found in at_one_share([TokenTest(), *tests])]
+
+
+def test_methods_are_looked_at_at_the_share_nearest_to_a_half():
+    tests = [made(name, kept) for name in ("random", "grid") for kept in (0.9, 0.7, 0.4, 0.25)]
+    assert side_by_side(*tests) == [("random", 0.4), ("grid", 0.4)]
+    assert side_by_side(*tests[::-1]) == [("random", 0.4), ("grid", 0.4)]
+    assert side_by_side() == []
+
+
+def test_the_share_that_most_methods_reached_goes_first():
+    far = replace(made("grid", 0.5), share=0.58)
+    found = side_by_side(made("grid", 0.9), far, made("random", 0.9), made("random", 0.5))
+    assert found == [("random", 0.9), ("grid", 0.9)]
+
+
+def test_of_random_dropping_the_first_draw_is_looked_at_and_every_option_is_a_method():
+    tests = [made("random", 0.5, seed=2), made("random", 0.5), made("random", 0.5, layer=1), made("grid", 0.5)]
+    assert [dict(found.method.options) for found in at_one_share(tests)] == [{}, {"layer": 1}, {}]

@@ -174,6 +174,17 @@ def test_tokens_alone_need_no_scores_and_go_with_the_lowest_layers(tmp_path, tin
     assert choice.ranking == {"weights_sha256": weights_sha256(tiny_swin)}
 
 
+def test_tokens_go_with_the_lowest_heads(tmp_path, tiny_swin):
+    model = model_of(tmp_path, tiny_swin, np.repeat(MEANS[:, None], 5, axis=1))
+    units = tiny_swin.units("heads")
+    with_head_scores(model, {unit: 0.05 * place for place, unit in enumerate(units)})
+    plans = plans_of(model, depths=[], methods=[], tokens=[SOME], tokens_without_heads=[3, 0.25])
+    assert [plan.plan_id for plan in plans] == [
+        "tokens-none-reduced-k0-random_kept0.3", "heads-r-lowest-k3-random_kept0.3"
+    ]  # fmt: skip
+    assert (plans[1].removed_heads, plans[1].tokens) == (tuple(units[:3]), SOME)
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -183,6 +194,8 @@ def test_tokens_alone_need_no_scores_and_go_with_the_lowest_layers(tmp_path, tin
         ({"heads_without_layers": [1]}, "needs heads"),
         ({"heads": [1], "heads_without_layers": [5]}, "Cannot remove 5 layers"),
         ({"tokens_without_layers": [1]}, "needs tokens"),
+        ({"tokens_without_heads": [1]}, "tokens_without_heads needs tokens"),
+        ({"tokens": [SOME], "tokens_without_heads": [12]}, "whole number from 1 to 11"),
         ({"tokens": [SOME], "tokens_without_layers": [5]}, "Cannot remove 5 layers"),
         ({"tokens": [TokenReduction.of("random", {"layer": 9})]}, "has layers 0 to 3"),
     ],

@@ -171,6 +171,33 @@ def test_pooled_keys_do_not_tell_tokens_apart():
     assert not torch.equal(by_keys.cells, by_tokens.cells)
 
 
+@pytest.mark.parametrize(("name", "in_frames"), [("vit_demo", False), ("timesformer_demo", True)])
+@torch.no_grad()
+def test_random_partners_are_drawn_whatever_the_clips_show(name, in_frames):
+    backbone, clips = model_and_clips(name, {"frames": 4, "size": 32})
+    reducer = ToMe(r=7, compared="random")
+    first = trace(backbone, clips, reducer)[0]
+    own, others = ((clips.roll(1, 0), reducer), (clips, ToMe(r=7, compared="random", seed=1)))
+    assert torch.equal(first.merged_into, trace(backbone, *own)[0].merged_into)
+    assert not torch.equal(first.merged_into, trace(backbone, *others)[0].merged_into)
+    assert torch.equal(first.merged_into[0], first.merged_into[1])
+    # Over many draws, every patch of the first set meets every one of the second equally often, in its frame where
+    # only those merge: each about 1/n of the time, within five standard deviations.
+    state = backbone.embed(clips[:1])
+    patches, draws = state.patches, 400
+    partners = patches // (2 * state.grid[0]) if in_frames else patches // 2
+    met = torch.zeros(patches, patches)
+    for seed in range(draws):
+        merging = ToMe(r=10**6, compared="random", seed=seed).fitted(backbone)
+        into = merging.reduce(Place("attention", 0), state).of(state, merging.attending).kept.merged_into[0]
+        met[torch.arange(patches), into] += 1
+    gone = met.fill_diagonal_(0)[::2]  # not all go where only patches of a frame merge
+    went = gone.sum(dim=1, keepdim=True)
+    assert (gone > 0).sum(dim=1).eq(partners).all()
+    spread = (went * (1 - 1 / partners) / partners).sqrt()
+    assert ((gone - went / partners).abs() / spread)[gone > 0].max() < 5
+
+
 def test_matching_by_hand():
     # Along a circle: 0 and 3 are alike, 2 and 1 less so; length does not matter.
     angles = torch.tensor([[0.0, 1.0, 1.4, 0.1]])
@@ -245,7 +272,7 @@ def test_bad_options_are_refused():
     for options, message in (
         ({"r": -1}, "0 or more, got -1"),
         ({"schedule": "rising"}, "constant or decreasing, got 'rising'"),
-        ({"compared": "values"}, "keys or tokens of patches, got 'values'"),
+        ({"compared": "values"}, "by keys, tokens, random, got 'values'"),
         ({"attention": "some"}, "sparse or filled"),
     ):
         with pytest.raises(ValueError, match=message):

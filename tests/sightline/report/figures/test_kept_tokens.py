@@ -36,6 +36,16 @@ def test_a_row_for_every_place():
     assert "hold –% of GradNorm" in replace(PLACE, mass=math.nan).title
 
 
+def test_a_long_title_stays_inside_a_narrow_picture():
+    told = "temporal_difference_kept0.437: eating-drinking, predicted texting-on-phone (99%), with all tokens drowsy"
+    figure = view(PLACE).figure(told, "clip")
+    figure.canvas.draw()
+    drawn = figure._suptitle.get_window_extent()
+    assert drawn.x1 < figure.bbox.width
+    assert figure._suptitle.get_text().replace("\n", " ") == told
+    assert view(PLACE).figure("random", "clip").get_figheight() < figure.get_figheight()
+
+
 def test_merging_is_explained():
     merged = replace(PLACE, token_of=torch.zeros_like(CELLS), tokens=1)
     assert "One colour: merged" in view(merged).figure("tome", "clip")._supxlabel.get_text()
