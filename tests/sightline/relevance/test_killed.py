@@ -61,6 +61,7 @@ def assert_same(found: pd.DataFrame, expected: pd.DataFrame, floor: float) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_three_times_and_finished_by_others(tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     finish(start(alone, 1, "--batch", "4", "--stack", "3"))
