@@ -332,10 +332,11 @@ class PrunedCheckpoints(Analysis):
         log_results(context.loggers, {"pruning": frame, **{f"pruning/{name}": f for name, f in figures.items()}})
         console = Console(width=max(Console().width, 110))
         console.print(render_pruning_table(frame))
+        scores = context.relevance_folder
         for what, where in (
             ("Table", path),
             ("Figures", f"{', '.join(map(str, drawn))} and more in {context.run.figures}"),
-            ("Scores", context.relevance_folder),
+            *([("Scores", scores)] if scores.is_dir() else []),  # tokens alone need none
             ("Pruned models", context.run.pruned_folder),
         ):
             console.print(f"{what + ':':<14} {where}", highlight=False, soft_wrap=True)

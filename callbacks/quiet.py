@@ -18,6 +18,7 @@ LOGGERS = (
     "lightning.fabric.utilities.seed",
     "lightning.fabric.utilities.rank_zero",
 )
+CHATTY = ("onnx_ir", "onnxscript")  # count what they tidy up in a program that is written
 WARNINGS = (
     r".*logging interval Trainer\(log_every_n_steps",  # all that is logged here is logged once an epoch
     r"Checkpoint directory .* exists and is not empty",  # as it does when a run is resumed
@@ -37,6 +38,8 @@ def be_quiet() -> None:
         logger = logging.getLogger(name)
         if _matters not in logger.filters:
             logger.addFilter(_matters)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):

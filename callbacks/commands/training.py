@@ -77,7 +77,9 @@ def with_tokens(arguments: list[str], option: str = "--tokens") -> list[str]:
         words += ["--tokens", word.removeprefix("--tokens=")] if word.startswith("--tokens=") else [word]
     if "--tokens" not in words:
         if options:
-            raise ValueError(f"--tokens.{next(iter(options))} is an option of a token reduction: name one, --tokens.")
+            raise ValueError(
+                f"--tokens.{next(iter(options))} is an option of a token reduction: name one with --tokens NAME."
+            )
         return arguments
     at = words.index("--tokens") + 1
     if at == len(words):

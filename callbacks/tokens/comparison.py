@@ -93,7 +93,9 @@ class TokenComparison(Analysis):
         asked = self._asked(context, earlier, clips)
         finished = list(earlier)
         todo = [test for test in asked if test.key() not in {done.key() for done in finished}]
-        for test in tqdm(todo, "Testing", unit="reduction", disable=context.ranks.rank != 0):
+        if not todo and context.ranks.rank == 0:
+            print("All of it was tested before, with the same weights and data.")
+        for test in tqdm(todo, "Testing", unit="reduction", disable=not todo or context.ranks.rank != 0):
             done = self._test(context, test, clips, finished)
             finished.append(done)
             record = partial(write_record, list(finished), context.run.token_record, source)
@@ -117,8 +119,10 @@ class TokenComparison(Analysis):
         known = {test.key(): test for test in earlier}
         pairs = [(m, kept) for method in methods for m in with_draws(method, self.draws) for kept in self.kept]
         tests = [TokenTest()]
-        for pair in tqdm(pairs, "Choosing amounts", unit="reduction", disable=context.ranks.rank != 0):
-            tests.append(known.get(pair) or choose_amount(pair[0], pair[1], context.backbone, clips))
+        unknown = [pair for pair in pairs if pair not in known]
+        for pair in tqdm(unknown, "Choosing amounts", unit="reduction", disable=not unknown or context.ranks.rank != 0):
+            known[pair] = choose_amount(pair[0], pair[1], context.backbone, clips)
+        tests += [known[pair] for pair in pairs]
         if context.ranks.rank == 0:
             for name, why in refused.items():
                 print(f"Left out: {name}. {why}")

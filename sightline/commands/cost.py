@@ -48,7 +48,9 @@ def run(name: str, arguments: list[str]) -> int:
     token_options, others = take_nested("tokens", arguments)
     args = build_parser(name).parse_args(others)
     if token_options and args.tokens is None:
-        raise ValueError(f"--tokens.{next(iter(token_options))} is an option of a token reduction: name one, --tokens.")
+        raise ValueError(
+            f"--tokens.{next(iter(token_options))} is an option of a token reduction: name one with --tokens NAME."
+        )
 
     from rich.console import Console  # only now, and torch with what follows: --help needs neither
 

@@ -14,6 +14,10 @@ _REASONS = {
     errno.EPERM: f"it is not permitted. Change the permissions, or name another folder, e.g. with --run. {_SAFE}",
 }
 
+# How jsonargparse begins where an optional class refused what it was built with. What follows is what each kind of the
+# option said, and all options; the error was raised from the one that the class itself raised.
+_UNION = "Does not validate against any of the Union subtypes"
+
 
 def message_of(error: BaseException) -> str | None:
     """Return one message for the user; None where a traceback says more.
@@ -21,6 +25,8 @@ def message_of(error: BaseException) -> str | None:
     Args:
         error: What a command raised. An error that another one was raised from counts too.
     """
+    if isinstance(error, ValueError) and str(error).startswith(_UNION) and isinstance(error.__cause__, ValueError):
+        return message_of(error.__cause__)
     if isinstance(error, ValueError | FileNotFoundError):
         return str(error)
     disk = error if isinstance(error, OSError) else error.__cause__

@@ -56,8 +56,16 @@ def with_draws(method: TokenReduction, draws: int) -> list[TokenReduction]:
 
 
 def check_method(method: TokenReduction, backbone: Backbone) -> None:
-    """Raise ValueError where a method cannot work with a backbone, whatever amount it drops."""
-    ReductionPoints(backbone, method.build().amounts(backbone)[0])  # its checks
+    """Raise ValueError where a method cannot work with a backbone whatever amount it drops, or names that amount."""
+    amounts = method.build().amounts(backbone)
+    for name, value in method.options:
+        # A list of amounts says how they are shared among places as well: it stays an option.
+        if not isinstance(value, str) and getattr(amounts[0], name) != getattr(amounts[-1], name):
+            raise ValueError(
+                f"How many tokens {method.name} keeps is chosen here, by the shares to keep (kept); got "
+                f"{name}={value}. Leave {name} out."
+            )
+    ReductionPoints(backbone, amounts[0])  # its checks
 
 
 def usable_methods(backbone: Backbone) -> tuple[list[TokenReduction], dict[str, str]]:

@@ -238,7 +238,7 @@ def test_impossible_tokens_are_refused_when_the_callback_is_made(options, messag
         PrunedCheckpoints(**options)
 
 
-def test_tokens_alone_need_neither_scores_nor_layers(copied):
+def test_tokens_alone_need_neither_scores_nor_layers(copied, capsys):
     """As a configuration asks for it, on a checkpoint of the full model; there is no figure over depth then."""
     config = yaml.safe_load((copied.folder / "config.yaml").read_text())
     step = {"class_path": "callbacks.PrunedCheckpoints", "init_args": {"tokens": [HALF], "latency_repeats": 0}}
@@ -250,6 +250,7 @@ def test_tokens_alone_need_neither_scores_nor_layers(copied):
     for name in ("tables", "figures", "relevance", "pruned"):
         shutil.rmtree(copied.folder / name)
     train.main(["prune", "--run", str(copied.folder), "--ckpt_path", str(copied.folder / "full.ckpt")])
+    assert "Scores:" not in capsys.readouterr().out  # a folder that is not there
     table = read_pruning_table(copied.folder / "tables" / "pruning.csv")
     assert table["plan_id"].tolist() == ["relevance-r-none-k0", "tokens-none-reduced-k0-random"]
     assert table["clips_per_s"].isna().all()

@@ -157,12 +157,15 @@ def test_classes_and_subjects_add_up_to_the_whole(compared):
         assert column in by
 
 
-def test_what_is_finished_is_not_tested_again(copied, monkeypatch):
+def test_what_is_finished_is_not_tested_again(copied, monkeypatch, capsys):
     before, batches = table_of(copied), []
     real = evaluation.predict_batch
     monkeypatch.setattr(evaluation, "predict_batch", lambda *args: batches.append(args[2]) or real(*args))
     step().analyse(copied)
     assert batches == []
+    told = capsys.readouterr()
+    assert "All of it was tested before" in told.out
+    assert "reduction" not in told.err  # no bar of nothing
     again = table_of(copied)
     same = [name for name in COLUMNS if "latency" not in name and "clips_per_s" not in name and "timing" not in name]
     pd.testing.assert_frame_equal(before[same], again[same])
@@ -258,6 +261,21 @@ def test_what_cannot_be_asked_for(given, told):
 def test_a_method_that_cannot_work_with_the_model_is_refused_before_anything_runs(compared):
     with pytest.raises(ValueError, match="has layers 0 to 3; tokens cannot be dropped after layer 9"):
         step(methods=["random:layer=9"]).check(compared.module)
+
+
+@pytest.mark.parametrize(
+    "method", ["random:kept=0.3", "sta:r=1", "rlt:threshold=0.2", "tome:r=2", "rlt:fixed=share:kept=0.2"]
+)
+def test_a_method_with_an_amount_of_its_own_is_refused(method, compared):
+    name = method.split(":")[0]
+    option = method.split(":")[-1].split("=")[0]
+    with pytest.raises(ValueError, match=rf"How many tokens {name} keeps is chosen here.*Leave {option} out"):
+        step(methods=[method]).check(compared.module)
+
+
+@pytest.mark.parametrize("method", ["random:seed=3", "sta:schedule=1", "rlt:fixed=share", "tome:compared=random"])
+def test_other_options_are_not_amounts(method, compared):
+    step(methods=[method]).check(compared.module)
 
 
 def test_a_model_that_drops_tokens_already_is_refused(compared):

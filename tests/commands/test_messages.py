@@ -46,6 +46,12 @@ def test_what_was_being_done_is_kept():
     assert message_of(raised(RuntimeError("X failed"), ValueError("bad"))) == "X failed"
 
 
+def test_what_a_class_refuses_is_told_without_the_parsers_list():
+    wrapped = ValueError("Does not validate against any of the Union subtypes\nSubtypes: [...]\nErrors:\n  - r is 9")
+    assert message_of(raised(wrapped, ValueError("r is 9"))) == "r is 9"
+    assert message_of(raised(wrapped, TypeError("x"))) == str(wrapped)
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("shape mismatch"), OSError(errno.EIO, "I/O error"), raised(RuntimeError("x"), KeyError("y"))]
 )

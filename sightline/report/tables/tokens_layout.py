@@ -98,11 +98,17 @@ def table_notes(frame: pd.DataFrame) -> list[str]:
     """Say what could not be tested, what averages are of, and what to know of intervals and times."""
     notes = []
     failed = frame[frame["top1"].isna()].drop_duplicates(["method", "options", "kept_asked_pct"])
+    shares: dict[tuple[str, str], list[str]] = {}  # that a method cannot keep, by method and nearest share
     row: Any
     for row in failed.itertuples(index=False):
+        shares.setdefault((way_label(row), f"{row.kept_pct:.1f}"), []).append(f"{row.kept_asked_pct:g} %")
+    ways: dict[tuple[str, str], list[str]] = {}  # many methods lack the same shares
+    for (way, nearest), unreached in shares.items():
+        ways.setdefault((" or ".join(unreached), nearest), []).append(way)
+    for (unreached_text, nearest), names in ways.items():
         notes.append(
-            f"{way_label(row)} cannot keep {row.kept_asked_pct:g} % of the tokens of this model: the nearest is "
-            f"{row.kept_pct:.1f} %. Not tested."
+            f"{', '.join(names)} cannot keep {unreached_text} of the tokens of this model: the nearest is {nearest} %. "
+            "Not tested."
         )
     draws = averaged(frame)["draws"]
     if (draws > 1).any():

@@ -102,6 +102,18 @@ def test_a_share_that_was_not_reached_has_no_results(table):
     )
 
 
+def test_shares_that_were_not_reached_are_told_together():
+    tests, rows, predictions = example()
+    tests += [made("good", 0.1, 0.4, layer=1), made("same", 0.2, 0.4, layer=1), made("same", 0.1, 0.4, layer=1)]
+    tests += [made("same", 0.2, 0.3)]
+    told = [note for note in table_notes(token_table(tests, rows, predictions)) if "cannot" in note]
+    assert told == [
+        "good layer=1, same layer=1 cannot keep 20 % or 10 % of the tokens of this model: the nearest is 40.0 %. "
+        "Not tested.",
+        "same cannot keep 20 % of the tokens of this model: the nearest is 30.0 %. Not tested.",
+    ]
+
+
 def test_what_is_read_is_what_was_written(table, tmp_path):
     write_table(table, tmp_path / "tokens.csv")
     pd.testing.assert_frame_equal(read_token_table(tmp_path / "tokens.csv"), table)
