@@ -149,14 +149,15 @@ class _Artist:
         for name, found in table.groupby("tokens", sort=False):
             clips = found.drop_duplicates("sample_id")
             last = found.groupby("sample_id", sort=False).tail(1)
-            share = last["tokens_pct"].mean()
+            share = last["cells_pct"].mean()
             print(
                 f"{name}: {clips['kept_pct'].mean():.0f} % of the tokens kept, mean over layers; the last place's "
                 f"cells hold {last['gradnorm_pct'].mean():.0f} % of GradNorm, at random {share:.0f} %. "
                 f"Trajectory sum {clips['trajectory_sum'].mean():.2f}, at random "
                 f"{clips['trajectory_random'].mean():.2f}, of all tokens {clips['trajectory_all'].mean():.2f}."
             )
-        print(f"Drew the tokens kept in {table['sample_id'].nunique()} clips: {self.context.run.attention}, {path}")
+        drawn = table["sample_id"].nunique()
+        print(f"Drew the tokens kept in {drawn} clip{'s' * (drawn != 1)}: {self.context.run.attention}, {path}")
 
     def _look(self, clip: GalleryClip, model: ReducedModel) -> tuple[list[dict[str, Any]], KeptTokens]:
         """Run a model on a clip with and without its reduction; return the rows of the table and what is drawn."""

@@ -67,7 +67,7 @@ def _tables(table: pd.DataFrame, split: str) -> list[Block]:
     by_place = table.groupby(["tokens", "place", "grid"], sort=False)
     places = [
         [str(name), str(place), str(grid), *(fixed(own[mean].mean(), 1) for mean in (
-            "tokens_pct", "cells_pct", "gradnorm_pct", "tokens_pct",
+            "tokens_pct", "cells_pct", "gradnorm_pct", "cells_pct",
         ))]
         for (name, place, grid), own in by_place
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def _tables(table: pd.DataFrame, split: str) -> list[Block]:
             Column("tokens %", True, "of the grid's cells"),
             Column("cells %", True, "that are part of some token; more than tokens where some were merged"),
             Column("GradNorm %", True, "of the whole map's sum that lies in these cells"),
-            Column("at random", True, "what as many tokens drawn at random hold on average"),
+            Column("at random", True, "what as many cells drawn at random hold on average"),
         ],
         places,
         "What is left after each place. More GradNorm than at random: what was dropped matters less than the rest.",

@@ -46,6 +46,17 @@ def test_means_over_clips_per_reduction_and_place(run):
     ]
 
 
+def test_merged_tokens_are_held_against_as_many_cells(run):
+    """Where all is merged and nothing dropped, all cells are held: that is no merit."""
+    rows().assign(cells_pct=100, gradnorm_pct=100).to_csv(run.paths.table("kept_tokens_test"), index=False)
+    _, places = kept_section(run, Embedding(run.paths.report, 1)).blocks
+    assert isinstance(places, Table)
+    assert [row[3:] for row in places.rows] == [
+        ["50.0", "100.0", "100.0", "100.0"],
+        ["25.0", "100.0", "100.0", "100.0"],
+    ]
+
+
 def test_each_picture_is_in_one_section_and_both_share_the_limit(run):
     folder = run.paths.attention
     for name in ("a_heads.png", "a_sta_kept.png", "a_sta_kept.mp4"):
