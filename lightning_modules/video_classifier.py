@@ -20,6 +20,7 @@ from lightning_modules.mean_class_accuracy import MeanClassAccuracy
 from lightning_modules.weight_decay import decay_groups, regrouped
 from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.backbones.parts.interpreters import interpreters_of
 from sightline.backbones.registry import DEFAULT_BACKBONE
 from sightline.checkpoints.loading import load_weights
 from sightline.checkpoints.structure import STRUCTURE, structure_of
@@ -57,6 +58,7 @@ class VideoClassifier(L.LightningModule):
         removed_layers: list[int] | None = None,
         removed_heads: list[list[Any]] | None = None,
         tokens: dict[str, Any] | None = None,
+        interpreters: dict[str, Any] | None = None,
     ) -> None:
         """Build the model.
 
@@ -79,6 +81,8 @@ class VideoClassifier(L.LightningModule):
             removed_heads: Heads to leave out, each as [layer, site, head].
             tokens: Token reduction to train and test with, e.g. {name: random, options: {kept: 0.5}}; all tokens if not
                 given.
+            interpreters: Interpreters for the model to hold, which the reduction ia_red2 needs, as {groups: 1, heads:
+                4, motion: false}; none if not given.
         """
         super().__init__()
         self.save_hyperparameters(*STRUCTURE)
@@ -101,6 +105,7 @@ class VideoClassifier(L.LightningModule):
     def _build(self, structure: dict[str, Any]) -> None:
         """Build the backbone and the metrics that depend on the number of classes."""
         self.backbone = build_structure(structure)
+        self.hparams["interpreters"] = interpreters_of(self.backbone.reducer)  # with what was left to the defaults
         self.tokens = TokenReduction.from_plain(structure["tokens"]) if structure["tokens"] else None
         self.reducer = None if self.tokens is None else self.tokens.build()
         if self.reducer is not None:
