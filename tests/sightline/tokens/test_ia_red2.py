@@ -5,12 +5,17 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sightline.backbones import NO_TOKEN, Place, TokenState, build_backbone
 from sightline.backbones.contract.kept_cells import KeptCells
 from sightline.backbones.parts.interpreters import START, Interpreter, Interpreters, InterpretersConfig
-from sightline.checkpoints.loading import CheckpointError, load_weights
+from sightline.checkpoints.loading import CheckpointError, load_weights, read_checkpoint
+from sightline.checkpoints.trained import model_of
 from sightline.export.counting import count_cost
+from sightline.export.reading import load_exported, read_description
+from sightline.export.writing import export_model
+from sightline.pruning.plan import unremoved_plan
 from sightline.tokens import IARED2, TokenReduction, kept_share, trace
 from sightline.tokens.ia_red2 import above, standardised
 from tests.conftest import randomise
@@ -170,6 +175,30 @@ def test_weights_with_and_without_interpreters_are_read(tmp_path, model):
     other = build_backbone(JOINT, 4, {"width": 24, "depth": 4}, interpreters={"groups": 1, "motion": True})
     with pytest.raises(CheckpointError, match=r"unknown, e.g. reducer.1"):
         load_weights(other, path)
+
+
+def test_an_export_and_its_program_choose_alike(tmp_path, model, clips):
+    tokens = TokenReduction.of("ia_red2", {"kept": 0.25})
+    hyper = {
+        "backbone": JOINT,
+        "frames": 8,
+        "size": 64,
+        "num_classes": 4,
+        "interpreters": {"groups": 2, "motion": True},
+    }
+    hyper |= {"options": {"width": 24, "depth": 4}, "tokens": tokens.plain()}
+    folder = export_model(
+        model, tmp_path / "export", name=JOINT, options={"width": 24, "depth": 4}, plan=unremoved_plan(tokens),
+        provenance={}, sampling={}, hyper_parameters=hyper, programs=["torch_export"],
+    )  # fmt: skip
+    expected = model(clips, reducer=tokens.build())
+    exported = load_exported(folder)
+    assert torch.equal(exported.backbone(clips, reducer=exported.reducer), expected)
+    assert {key for key in load_file(folder / "model.safetensors") if key.startswith("reducer.1.")}
+    assert read_description(folder)["interpreters"] == {"groups": 2, "heads": 4, "motion": True}
+    assert read_description(folder)["programs"]["torch_export"]["checked"]
+    again = model_of(read_checkpoint(folder / "model.ckpt"), "model.ckpt")
+    assert torch.equal(again(clips, reducer=tokens.build()), expected)
 
 
 def test_what_cannot_be_is_said(tiny_swin, tiny_clips):
