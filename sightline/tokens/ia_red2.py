@@ -24,6 +24,8 @@ FIXED = ("share", "threshold")
 # Scores crowd near 0 and 1, so thresholds lie evenly between their logits.
 _THRESHOLDS = (0.0, *(1 / (1 + math.exp(-logit / 25)) for logit in range(-200, 201)))
 _ROUNDING = 1e-9
+# Share of a clip's mean change below which changes hardly differ: noise of pixels is of that size.
+_STILL = 0.01
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class IARED2(TokenReducer):
         """Return what every patch that is here is worth, in (0, 1), (B, N)."""
         interpreters = self._interpreters()
         tokens = state.tokens[:, state.class_tokens :]
-        motion = standardised(token_changes(state), state) if interpreters.config.motion else None
+        motion = relative_motion(state) if interpreters.config.motion else None
         return interpreters.score(self._group(place), tokens, motion)
 
     def heat(self, place: Place, state: TokenState) -> Tensor:
@@ -149,10 +151,15 @@ def above(scores: Tensor, threshold: float, state: TokenState) -> Tensor:
     return ((scores > threshold) & there).scatter(1, best, True)
 
 
-def standardised(values: Tensor, state: TokenState) -> Tensor:
-    """Return values of patches (B, N) with mean 0 and deviation 1 over those of a clip that exist; 0 of the others."""
-    there = state.cell_numbers() >= 0
+def relative_motion(state: TokenState) -> Tensor:
+    """Return how much every patch changes beside the clip's others, (B, N): mean 0 and deviation 1; 0 of missing ones.
+
+    Of the logarithm of `token_changes`, in which what moves a little and what stands still are as far apart as the
+    first frame, where everything is new, is from both.
+    """
+    changes, there = token_changes(state), state.cell_numbers() >= 0
     count = there.sum(dim=1, keepdim=True)
-    centred = (values - (values * there).sum(dim=1, keepdim=True) / count) * there
-    deviation = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
-    return centred / deviation.clamp(min=1e-6)
+    mean = (changes * there).sum(dim=1, keepdim=True) / count
+    logs = (changes + _STILL * mean + 1e-12).log()
+    centred = (logs - (logs * there).sum(dim=1, keepdim=True) / count) * there
+    return centred / (centred.square().sum(dim=1, keepdim=True) / count).sqrt().clamp(min=1e-6)

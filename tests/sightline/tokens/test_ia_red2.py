@@ -17,7 +17,7 @@ from sightline.export.reading import load_exported, read_description
 from sightline.export.writing import export_model
 from sightline.pruning.plan import unremoved_plan
 from sightline.tokens import IARED2, TokenReduction, kept_share, trace
-from sightline.tokens.ia_red2 import above, standardised
+from sightline.tokens.ia_red2 import above, relative_motion
 from tests.conftest import randomise
 
 JOINT = "timesformer_joint_demo"
@@ -125,14 +125,21 @@ def test_the_best_patch_stays_whatever_its_score():
     assert above(scores, 0.5, state).tolist() == [[False, True, False], [False, True, False]]
 
 
-def test_motion_is_standardised_over_the_patches_that_exist():
+def test_motion_is_relative_to_the_patches_that_exist():
+    """Cells of three frames of one place each; of the second clip the last one is gone."""
     kept = KeptCells(
-        torch.tensor([[0, 1, 2], [0, 1, NO_TOKEN]]), torch.tensor([[True] * 3, [True, True, False]]), (1, 2, 2)
+        torch.tensor([[0, 1, 2], [0, 1, NO_TOKEN]]), torch.tensor([[True] * 3, [True, True, False]]), (3, 1, 1)
     )
-    state = TokenState(torch.zeros(2, 3, 5), (1, 2, 2), kept=kept)
-    found = standardised(torch.tensor([[1.0, 2.0, 3.0], [1.0, 3.0, 99.0]]), state)
-    torch.testing.assert_close(found, torch.tensor([[-(1.5**0.5), 0.0, 1.5**0.5], [-1.0, 1.0, 0.0]]))
-    assert standardised(torch.full((2, 3), 4.0), state).tolist() == [[0.0] * 3] * 2
+    tokens = torch.tensor([[[4.0], [5.0], [5.5]], [[4.0], [4.0], [99.0]]])
+    found = relative_motion(TokenState(tokens, (3, 1, 1), kept=kept))
+    for clip, changes in ((0, [4.0, 1.0, 0.5]), (1, [4.0, 0.0])):
+        mean = sum(changes) / len(changes)
+        logs = torch.tensor([math.log(change + 0.01 * mean) for change in changes])
+        expected = (logs - logs.mean()) / logs.std(correction=0)
+        torch.testing.assert_close(found[clip, : len(changes)], expected, rtol=1e-4, atol=1e-5)
+    assert found[1, 2] == 0
+    still = relative_motion(TokenState(torch.zeros(1, 3, 1), (3, 1, 1)))
+    assert still.tolist() == [[0.0] * 3]
 
 
 @torch.no_grad()
