@@ -65,9 +65,9 @@ class PolicyClassifier(VideoClassifier):
         self,
         policy_epochs: int = 8,
         tuning_epochs: int = 2,
-        policy_learning_rate: float = 3e-3,
+        policy_learning_rate: float = 1e-4,
         tau: float = 2.0,
-        draws: int = 4,
+        draws: int = 8,
         baseline: Baseline = "leave_one_out",
         **kwargs: Any,
     ) -> None:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sightline.backbones.parts.linear import linear, preserve_variance_
 
 START = 2.0
+_SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Interpreter(nn.Module):
         for layer in (self.query, self.key):
             preserve_variance_(layer.weight)
             nn.init.zeros_(layer.bias)
-        nn.init.trunc_normal_(self.policy_token, std=0.02)
+        # Products then have this deviation: patches start apart, and all of them far above a threshold of .5.
+        nn.init.normal_(self.policy_token, std=_SPREAD)
 
     def forward(self, tokens: Tensor, motion: Tensor | None = None) -> Tensor:
         """Return what every patch is worth, in (0, 1), (B, N).
