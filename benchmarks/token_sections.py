@@ -37,7 +37,7 @@ def _token_ablations(content: dict[str, Any]) -> Records:
     return [{**row, "earlier": content["grid"][0] - 1} for row in content["rows"]]
 
 
-MOVEMENT_AT = 50
+MOVEMENT_AT = 70
 """Share of kept tokens, in percent, at which kinds of clips are told apart."""
 RIVALS = {
     "STA": "sta", "random at STA's places": "random at=places", "grid": "grid",

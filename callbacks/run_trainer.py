@@ -105,6 +105,7 @@ class RunTrainer(L.Trainer):
         ckpt_path: str | None = None,
         split: Split = "test",
         tokens: dict[str, Any] | None = None,
+        video: str | None = None,
     ) -> None:
         """Show and measure what the heads of a trained model look at, and which tokens a token reduction keeps.
 
@@ -115,10 +116,13 @@ class RunTrainer(L.Trainer):
             split: The clips to look at.
             tokens: Draw only which tokens this token reduction keeps; --tokens random --tokens.kept 0.5 for short. By
                 default also those of the reductions that were compared, and of exported models with fewer tokens.
+            video: Draw which tokens are kept of this video file, instead of the split's clips.
         """
         steps = self._steps("explain")
-        if tokens is not None:
-            steps = [next((s for s in steps if isinstance(s, TokenGallery)), TokenGallery()).only(tokens)]
+        if tokens is not None or video is not None:
+            gallery = next((s for s in steps if isinstance(s, TokenGallery)), TokenGallery())
+            gallery = gallery if tokens is None else gallery.only(tokens)
+            steps = [gallery if video is None else gallery.of_video(video)]
         self._analyse("explain", model, datamodule, ckpt_path, split, steps=steps)
 
     def _steps(self, command: str) -> list[Analysis]:

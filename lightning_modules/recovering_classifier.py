@@ -70,6 +70,7 @@ class RecoveringClassifier(VideoClassifier):
             "removed_layers": description["removed_layers"],
             "removed_heads": description["removed_heads"],
             "tokens": description.get("tokens"),
+            "interpreters": description.get("interpreters"),
         }
         super().__init__(**kwargs)
         self.student = student

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import lightning as L
@@ -20,6 +22,7 @@ from lightning_modules.mean_class_accuracy import MeanClassAccuracy
 from lightning_modules.weight_decay import decay_groups, regrouped
 from sightline.backbones import Backbone, Reducer
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.backbones.parts.interpreters import interpreters_of
 from sightline.backbones.registry import DEFAULT_BACKBONE
 from sightline.checkpoints.loading import load_weights
 from sightline.checkpoints.structure import STRUCTURE, structure_of
@@ -48,7 +51,7 @@ class VideoClassifier(L.LightningModule):
         size: int = 224,
         options: dict[str, Any] | None = None,
         weights: str | None = None,
-        optimizer: Literal["adam", "adamw"] = "adam",
+        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
         learning_rate: float = 2e-5,
         weight_decay: float = 0.0,
         schedule: Literal["constant", "cosine"] = "constant",
@@ -57,6 +60,7 @@ class VideoClassifier(L.LightningModule):
         removed_layers: list[int] | None = None,
         removed_heads: list[list[Any]] | None = None,
         tokens: dict[str, Any] | None = None,
+        interpreters: dict[str, Any] | None = None,
     ) -> None:
         """Build the model.
 
@@ -69,7 +73,7 @@ class VideoClassifier(L.LightningModule):
             options: Fields of the backbone's configuration to set, e.g. {shifted_windows: false}.
             weights: Weights to start from: a file or folder in any form that docs/checkpoints.md lists, or
                 `torchvision` to download torchvision's; random weights if not given.
-            optimizer: Adam, or AdamW.
+            optimizer: Adam, AdamW, or SGD with a momentum of .9.
             learning_rate: Largest learning rate.
             weight_decay: Weight decay of matrices and kernels; biases, norms, positions and class tokens have none.
             schedule: Constant, or falling to zero along a half cosine over the run.
@@ -79,6 +83,8 @@ class VideoClassifier(L.LightningModule):
             removed_heads: Heads to leave out, each as [layer, site, head].
             tokens: Token reduction to train and test with, e.g. {name: random, options: {kept: 0.5}}; all tokens if not
                 given.
+            interpreters: Interpreters for the model to hold, which the reduction ia_red2 needs, as {groups: 1, heads:
+                4, motion: false}; none if not given.
         """
         super().__init__()
         self.save_hyperparameters(*STRUCTURE)
@@ -102,6 +108,7 @@ class VideoClassifier(L.LightningModule):
     def _build(self, structure: dict[str, Any]) -> None:
         """Build the backbone and the metrics that depend on the number of classes."""
         self.backbone = build_structure(structure)
+        self.hparams["interpreters"] = interpreters_of(self.backbone.reducer)  # with what was left to the defaults
         self.tokens = TokenReduction.from_plain(structure["tokens"]) if structure["tokens"] else None
         self.reducer = None if self.tokens is None else self.tokens.build()
         if self.reducer is not None:
@@ -294,15 +301,26 @@ class VideoClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         groups = decay_groups(self.backbone, self.weight_decay)
-        if self.optimizer == "adam":
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
-        else:
-            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "sgd": partial(torch.optim.SGD, momentum=0.9),
+        }
+        optimizer = kinds[self.optimizer](groups, lr=self.learning_rate)
         total = int(self.trainer.estimated_stepping_batches)
         per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        warmup = round(self.warmup_epochs * per_epoch)
-        scheduler = LambdaLR(optimizer, lambda step: rate_factor(step, total, warmup, self.schedule))
+        scheduler = LambdaLR(optimizer, lambda step: self.rate_at(step, total, per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def rate_at(self, step: int, total: int, per_epoch: float) -> float:
+        """Return the learning rate at a step, relative to the largest.
+
+        Args:
+            step: Which, from 0.
+            total: How many there are.
+            per_epoch: How many an epoch has.
+        """
+        return rate_factor(step, total, round(self.warmup_epochs * per_epoch), self.schedule)
 
 
 def rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:

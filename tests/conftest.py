@@ -53,6 +53,14 @@ def randomise(backbone: Backbone, seed: int = 0) -> Backbone:
     return backbone.eval()
 
 
+def with_interpreters(name: str, classes: int, options: dict | None = None, **interpreters) -> Backbone:
+    """Build a backbone that holds interpreters, or where the family cannot, one without."""
+    plain = build_backbone(name, classes, options)
+    if len(plain.stage_starts) > 1:
+        return plain
+    return build_backbone(name, classes, options, interpreters=interpreters)
+
+
 @pytest.fixture
 def tiny_swin() -> Backbone:
     """A Video Swin of four layers in two stages with shifted windows, for clips (3, 4, 32, 32)."""

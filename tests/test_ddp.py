@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
-from tests.conftest import copied_clips
+from lightning_modules import VideoClassifier
+from tests.conftest import CABIN, copied_clips
+from tests.lightning_modules.test_video_classifier import make_trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,6 +64,37 @@ def test_two_processes_fit_and_score_as_one(tiny_config: Path, tmp_path: Path):
     alone = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
     run_train("ablate", "--run", str(one), "--ckpt_path", str(two / "checkpoints/best.ckpt"), *alone)
     assert_same_scores(one, two)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_policy_of_one(cabin_root: Path, tmp_path: Path):
+    """On the same batches of all processes together: draws hang on the clip, and not on who has it."""
+    vit = {"backbone": "vit_demo", "options": {"width": 16, "depth": 2, "heads": 2}}
+    start = VideoClassifier(num_classes=2, frames=CABIN["frames"], size=CABIN["size"], **vit)
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.strategy.connect(start)
+    trainer.save_checkpoint(tmp_path / "start.ckpt")
+    learning = {"policy_epochs": 1, "tuning_epochs": 1, "policy_learning_rate": 0.01, "learning_rate": 0.001}
+    config = {
+        "seed_everything": 0,
+        "data": {"class_path": "datamodules.SyntheticCabin", "init_args": {"root": str(cabin_root), **CABIN}},
+        "model": {
+            "class_path": "lightning_modules.PolicyClassifier",
+            "init_args": {**vit, **learning, "weights": str(tmp_path / "start.ckpt")},
+        },
+        "trainer": {"accelerator": "cpu", "max_epochs": 2, "num_sanity_val_steps": 0, "gradient_clip_val": 1.0},
+    }
+    (tmp_path / "learn.yaml").write_text(yaml.safe_dump(config))
+    found = {}
+    for name, more in (("one", ["--data.batch_size", "8"]), ("two", ["--data.batch_size", "4", *TWO])):
+        run_train("fit", "--config", str(tmp_path / "learn.yaml"), "--run", str(tmp_path / name), *more)
+        found[name] = torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    before = start.state_dict()
+    assert any(not torch.equal(found["one"][name], before[name]) for name in before if ".blocks." in name)
+    assert any(name.startswith("backbone.reducer.") for name in found["one"])
+    for name, value in found["one"].items():
+        # The same sums in another order; Adam divides them by their own size.
+        torch.testing.assert_close(found["two"][name], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

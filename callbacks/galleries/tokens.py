@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +15,7 @@ import pandas as pd
 import torch
 
 from callbacks.analysis import Analysis, Context
-from callbacks.galleries.clips import check_counts, chosen_clips
+from callbacks.galleries.clips import check_counts, chosen_clips, file_stems
 from callbacks.galleries.files import write_picture, write_video
 from callbacks.galleries.job import Drawn, GalleryClip, GalleryJob, check_blurring
 from callbacks.galleries.reduced_models import ReducedModel, exported_reductions
@@ -25,9 +27,12 @@ from sightline.explain.methods.grad_norm import grad_norm
 from sightline.explain.metrics.kept_mass import covered_cells, kept_mass
 from sightline.export.token_tests import at_one_share, read_record
 from sightline.report.figures.kept_tokens import KeptPlace, KeptTokens
+from sightline.run.atomic import write_json
 from sightline.tokens import KeptAt, TokenReduction, kept_share, trace
 from sightline.tokens.random_as_many import RandomAsMany
 from sightline.tokens.trajectory import trajectory_sums
+from sightline.video.preprocessing import Preprocessing
+from sightline.video.sources import as_source
 
 KIND = "kept"
 _LONGEST = 70  # of a model's name in a file's
@@ -82,6 +87,7 @@ class TokenGallery(Analysis):
         self.trajectory_layer, self.random_draws = trajectory_layer, random_draws
         self.blur_heads, self.boxes = blur_heads, boxes
         self.skip_without = skip_without
+        self.video: str | None = None
 
     def only(self, tokens: dict[str, Any]) -> TokenGallery:
         """Return a gallery of one token reduction, with these options."""
@@ -96,6 +102,12 @@ class TokenGallery(Analysis):
                 "and plans out to draw that, or pass the full model."
             )
 
+    def of_video(self, path: str) -> TokenGallery:
+        """Return a gallery of one video file, with these options, beside what is drawn of the run's clips."""
+        other = copy.copy(self)
+        other.video, other.skip_without = path, False
+        return other
+
     def analyse(self, context: Context) -> None:
         models = self._models(context)
         if not models:
@@ -108,6 +120,10 @@ class TokenGallery(Analysis):
             return
         for model in models:
             model.check()
+        if self.video is not None:
+            artist = _Artist(self, context, models)
+            context.ranks.together(partial(draw_video, artist, self.video), only_first=True)
+            return
         places = chosen_clips(context.data, context.split, self.clips_per_class, self.clips, self.max_clips)
         job = GalleryJob(context, places, [KIND], f"kept_tokens_{context.split}", self.blur_heads, self.boxes)
         artist = _Artist(self, context, models)
@@ -212,19 +228,47 @@ class _Artist:
         return {picture.name: caption, video.name: caption}
 
 
+def draw_video(artist: _Artist, path: str) -> None:
+    """Draw what is kept of a video file, whose class nobody knows: GradNorm is that of the predicted one.
+
+    Raises:
+        UnreadableClip: Where the video cannot be read.
+    """
+    context = artist.context
+    told = context.data.sampling()
+    preprocessing = Preprocessing(**{key: told[key] for key in ("frames", "size", "short_side", "antialias")})
+    video = preprocessing.clip(as_source(path))
+    pixels = video[None].to(next(context.backbone.parameters()).device)
+    with torch.no_grad():
+        label = int(context.backbone(pixels).argmax())
+    context.run.attention.mkdir(parents=True, exist_ok=True)
+    stem = context.run.attention / file_stems([f"video_{Path(path).name}"])[0]
+    drawn = artist.draw(GalleryClip(Path(path).name, label, pixels, video.permute(1, 2, 3, 0).numpy(), stem))
+    captions = json.loads(context.run.captions.read_text()) if context.run.captions.exists() else {}
+    write_json(context.run.captions, {**captions, **drawn.captions})
+    for row in drawn.rows:
+        print(f"{path}: {row['predicted']} ({row['probability']:.0%}); {row['tokens_pct']:.0f} % kept, {row['place']}.")
+    for name in drawn.captions:
+        print(f"Drew {context.run.attention / name}")
+
+
 def _kept_place(at: KeptAt, depends: CellMap) -> KeptPlace:
     """Return what goes on of the first clip from a place, with the share of its GradNorm map in it."""
     merged = at.merged_into
     covered = covered_cells(at.cells, at.grid, merged)
     own = torch.arange(covered.shape[1], device=covered.device).expand_as(covered)
+    cell, heat = depends.at(at.grid).cell, None
+    if at.heat is not None:
+        heat = CellMap(at.heat[:1].float().view(1, *at.grid), cell, depends.clip).pixels()[0].cpu()
     token_of = (own if merged is None else merged).masked_fill(~covered, -1)
     return KeptPlace(
         _told(at.place),
         token_of[0].view(at.grid).cpu(),
-        depends.at(at.grid).cell,
+        cell,
         int(at.after[0]),
         float(covered[0].float().mean()),
         float(kept_mass(depends, covered, at.grid)[0]),
+        heat,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ from sightline.run.csv_table import read_table, write_table
 from sightline.run.paths import TOKEN_PREDICTIONS
 from sightline.tokens.asked import check_method, read_methods, usable_methods, with_draws
 
+log = logging.getLogger(__name__)
+
 KEPT = (0.9, 0.7, 0.5, 0.25)
 
 
@@ -38,6 +41,7 @@ class TokenComparison(Analysis):
     """Tests the model with token reductions at equal shares of kept tokens: tables/tokens.csv."""
 
     command: ClassVar[str] = "tokens"
+    takes_tokens: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,6 +82,12 @@ class TokenComparison(Analysis):
 
     def check(self, module: VideoClassifier) -> None:
         super().check(module)
+        if module.tokens is not None:
+            log.warning(
+                "The model is one that runs with %s. If its blocks were trained like that, other reductions, and all "
+                "tokens, are compared on weights that are used to this one.",
+                module.tokens.label,
+            )
         for method in self.methods or []:
             check_method(method, module.backbone)
         if self.methods is None and not usable_methods(module.backbone)[0]:

@@ -18,6 +18,7 @@ from sightline.backbones.families.video_swin import VideoSwin, VideoSwinConfig
 from sightline.backbones.families.vit import ViT, ViTConfig
 from sightline.backbones.limits import check_limits
 from sightline.backbones.near_names import near_names
+from sightline.backbones.parts.interpreters import Interpreters, InterpretersConfig
 from sightline.backbones.parts.linear import take_over_linears
 from sightline.types import ModelRecord, Unit
 
@@ -78,6 +79,7 @@ def build_backbone(
     options: Mapping[str, Any] | None = None,
     removed_layers: tuple[int, ...] = (),
     removed_heads: tuple[Unit, ...] = (),
+    interpreters: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Build a backbone with random weights.
 
@@ -87,9 +89,12 @@ def build_backbone(
         options: Fields of the family's configuration that are to differ, e.g. ``{"shifted_windows": False}``.
         removed_layers: Original indices of layers to leave out.
         removed_heads: Heads to leave out.
+        interpreters: Fields of `InterpretersConfig` that are to differ, for a backbone that holds interpreters; it
+            holds none if None.
 
     Raises:
-        ValueError: If the name, an option or its value is unknown, or a layer or head cannot be removed.
+        ValueError: If the name, an option or its value is unknown, a layer or head cannot be removed, or the family
+            cannot hold interpreters.
     """
     variant = find_variant(name)
     config = dataclasses.replace(override(variant.config, options or {}, name), num_classes=num_classes)
@@ -100,10 +105,22 @@ def build_backbone(
         if "allocate" not in str(error):
             raise
         raise ValueError(f"{name} with these options does not fit into memory: {config}.") from error
+    if interpreters is not None:
+        backbone.reducer = _interpreters(backbone, interpreters)
     take_over_linears(backbone)
     if removed_layers:
         backbone = backbone.without(removed_layers)
     return backbone.without_heads(removed_heads) if removed_heads else backbone
+
+
+def _interpreters(backbone: Backbone, options: Mapping[str, Any]) -> Interpreters:
+    if len(backbone.stage_starts) > 1 or backbone.dropped_tokens == "refused":
+        raise ValueError(
+            f"{backbone.family} cannot hold interpreters: what they drop is gone for all layers that follow, which "
+            "only models of one stage allow. Choose such a backbone, or leave interpreters out."
+        )
+    config = override(InterpretersConfig(), options, "interpreters")
+    return Interpreters(config, backbone.config.width, backbone.depth)
 
 
 def find_variant(name: str) -> Variant:

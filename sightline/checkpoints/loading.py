@@ -31,6 +31,8 @@ __all__ = ["TORCHVISION", "CheckpointError", "LoadReport", "load_weights", "read
 log = logging.getLogger(__name__)
 
 TORCHVISION = "torchvision"
+# What a token reduction has learned, see `Backbone.reducer`: other weights than the model's own, which may lack it.
+LEARNED = "reducer."
 # What a model computes itself: indices, masks and counters, which some programs save and others do not.
 COMPUTED = re.compile(r"(^|\.)(relative_position_index|attn_mask|position_ids|num_batches_tracked)$")
 
@@ -138,6 +140,10 @@ def _fitting(
     missing = [key for key in own if key not in fits and key not in (*classifier, *source.lacks)]
     missing = [key for key in missing if key in tensors or not COMPUTED.search(key)]
     unknown = [key for key in tensors if key not in own and not COMPUTED.search(key)]
+    if not any(key.startswith(LEARNED) for key in tensors):
+        missing = [key for key in missing if not key.startswith(LEARNED)]
+    if not any(key.startswith(LEARNED) for key in own):
+        unknown = [key for key in unknown if not key.startswith(LEARNED)]
     if missing or unknown:
         raise CheckpointError(_mismatch(backbone, path, source.form, tensors, missing, unknown))
     whole = all(key in fits for key in classifier)

@@ -23,6 +23,7 @@ STRUCTURE = (
     "removed_layers",
     "removed_heads",
     "tokens",
+    "interpreters",
 )
 MOST_BUFFER_BYTES = 2**31
 """Of what a model computes itself and no file holds: tables of positions and of windows."""
@@ -43,7 +44,7 @@ def structure_of(content: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: stored.get(key) for key in STRUCTURE}
     kinds: dict[str, tuple[type, ...]] = {
         **dict.fromkeys(("frames", "size", "num_classes"), (int,)),
-        **dict.fromkeys(("options", "tokens"), (dict, type(None))),
+        **dict.fromkeys(("options", "tokens", "interpreters"), (dict, type(None))),
         **dict.fromkeys(("class_names", "removed_layers", "removed_heads"), (list, tuple, type(None))),
         "backbone": (str,),
     }

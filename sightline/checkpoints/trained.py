@@ -90,6 +90,7 @@ def build_structure(structure: Mapping[str, Any]) -> Backbone:
         backbone_options(structure),
         layers,
         heads,
+        structure.get("interpreters"),
     )
     names = tuple(map(str, structure["class_names"] or ()))
     backbone.set_record(dataclasses.replace(backbone.record, class_names=names))

@@ -69,7 +69,10 @@ def build_models(
         models[f"without {' '.join(map(str, layers))}"] = CostedModel(full.without(layers))
     if tokens is not None:
         title, last = list(models.items())[-1]
-        models[f"{title}, {tokens.label}"] = CostedModel(last.backbone, tokens)
+        backbone = last.backbone
+        if tokens.build().needs_interpreters:  # weights do not matter here
+            backbone = build_backbone(name, num_classes, options, tuple(sorted(set(removed))), interpreters={})
+        models[f"{title}, {tokens.label}"] = CostedModel(backbone, tokens)
     return models
 
 

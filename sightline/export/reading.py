@@ -176,7 +176,8 @@ def _build(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, T
     path = folder / DESCRIPTION
 
     def build() -> Backbone:
-        return build_backbone(description["name"], description["num_classes"], description["options"], layers, heads)
+        name, classes, options = (description[key] for key in ("name", "num_classes", "options"))
+        return build_backbone(name, classes, options, layers, heads, description.get("interpreters"))
 
     try:
         layers, heads = removed_units(description["removed_layers"], description["removed_heads"])

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, build_backbone
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.backbones.parts.interpreters import interpreters_of
 from sightline.checkpoints.files import file_content
 from sightline.checkpoints.structure import describe_misfit
 from sightline.checkpoints.trained import built_as
@@ -132,6 +133,7 @@ def _describe(backbone: Backbone, name: str, options: Mapping[str, Any], plan: P
         "kept_heads": [[info.index, site.name, list(site.heads)] for info in backbone.layers for site in info.sites],
         "removed_heads": [list(dataclasses.astuple(unit)) for unit in plan.removed_heads],
         "tokens": None if plan.tokens is None else plan.tokens.plain(),
+        "interpreters": interpreters_of(backbone.reducer),
         "format": plan.format,
         "classes": list(record.class_names),
         "input": dataclasses.asdict(spec),
@@ -156,7 +158,14 @@ def _check_description(backbone: Backbone, name: str, options: Mapping[str, Any]
     """Raise ValueError where the model built from this description would be another one than the backbone."""
     config = backbone.config
     with torch.random.fork_rng(devices=[]):  # exporting must not change what the caller draws next
-        twin = build_backbone(name, config.num_classes, options, plan.removed_layers, plan.removed_heads)
+        twin = build_backbone(
+            name,
+            config.num_classes,
+            options,
+            plan.removed_layers,
+            plan.removed_heads,
+            interpreters_of(backbone.reducer),
+        )
     if twin.config != config:
         ours, theirs = plain_config(twin.config), plain_config(config)
         differ = [f"{key} {theirs.get(key)} (there {ours.get(key)})" for key in theirs if theirs[key] != ours.get(key)]

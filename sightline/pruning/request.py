@@ -34,6 +34,11 @@ class PruningRequest:
     tokens_without_layers: Sequence[int] = ()
     tokens_without_heads: Sequence[float] = ()
 
+    @property
+    def ranks_units(self) -> bool:
+        """Whether layers or heads are to be removed, and not only the tokens to be others."""
+        return bool(self.depths or self.targets or self.heads or self.tokens_without_layers)
+
     def check(self, backbone: Backbone) -> None:
         """Raise ValueError where a model cannot be cut like this; needs no scores."""
         if not (self.depths or self.targets or self.heads or self.tokens):

@@ -3,6 +3,7 @@
 from sightline.tokens.attended_tokens import KeepAttended
 from sightline.tokens.changed_tokens import KeepChanged
 from sightline.tokens.grid_tokens import KeepGrid
+from sightline.tokens.ia_red2 import IARED2
 from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.registry import REDUCERS
 from sightline.tokens.rlt import RLT
@@ -12,6 +13,7 @@ from sightline.tokens.tome import ToMe
 from sightline.tokens.tracing import KeptAt, kept_share, trace
 
 __all__ = [
+    "IARED2",
     "REDUCERS",
     "RLT",
     "STA",

@@ -26,9 +26,17 @@ class KeepChanged(ShareReducer):
     """
 
     def scores(self, place: Place, state: TokenState) -> Tensor:
-        tokens = state.tokens[:, state.class_tokens :].detach()
-        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
-        return (tokens - _before(tokens, state)).norm(dim=2)
+        return token_changes(state)
+
+
+def token_changes(state: TokenState) -> Tensor:
+    """Return how far every patch's token is from the one before it at its place, (B, N), in single precision at least.
+
+    What is before a place's first token is zero. No gradient goes through it.
+    """
+    tokens = state.tokens[:, state.class_tokens :].detach()
+    tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+    return (tokens - _before(tokens, state)).norm(dim=2)
 
 
 def _before(tokens: Tensor, state: TokenState) -> Tensor:

@@ -1,4 +1,4 @@
-"""Keeping the tokens with the highest scores; of equals, those that lie evenly over the clip.
+"""Keeping the tokens with the highest scores (of equals, those that lie evenly over the clip), or any that are named.
 
 Shapes: B clips, N patches that are here, K patches that are kept, C cells of the grid, S cells of one frame.
 """
@@ -40,6 +40,23 @@ def keep_best(state: TokenState, scores: Tensor, count: int) -> Selection | None
     places = torch.where(stays, order, state.patches).sort(dim=1).values[:, :count]
     kept = cells.gather(1, places)
     return Selection(kept, None if state.kept is None or state.kept.exists is None else kept >= 0)
+
+
+def keep_where(state: TokenState, stays: Tensor) -> Selection:
+    """Return the patches for which ``stays``, bool (B, N), is true, in the order in which they stand.
+
+    Args:
+        state: Where patches are dropped.
+        stays: Of every patch that is here; false of those that do not exist.
+    """
+    cells = state.cell_numbers()
+    counts = stays.sum(dim=1, keepdim=True)
+    most = int(counts.max())
+    if most == state.patches:
+        return Selection(cells, stays)
+    # Those that stay first, in the order in which they stand.
+    cells = cells.gather(1, stays.int().argsort(dim=1, descending=True, stable=True)[:, :most])
+    return Selection(cells, torch.arange(most, device=cells.device) < counts)
 
 
 def spread_cells(grid: tuple[int, int, int], device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sightline.tokens.attended_tokens import KeepAttended
 from sightline.tokens.changed_tokens import KeepChanged
 from sightline.tokens.grid_tokens import KeepGrid
+from sightline.tokens.ia_red2 import IARED2
 from sightline.tokens.random_tokens import KeepRandom
 from sightline.tokens.rlt import RLT
 from sightline.tokens.sta.sta import STA
@@ -20,4 +21,5 @@ REDUCERS: dict[str, type[TokenReducer]] = {
     "attention": KeepAttended,
     "rlt": RLT,
     "tome": ToMe,
+    "ia_red2": IARED2,
 }

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.backbones import Backbone, Needs, Place, Selection, TokenState
+from sightline.tokens.keeping import keep_where
 from sightline.tokens.share_reducer import ShareReducer
 
 FIXED = ("threshold", "share")
@@ -69,15 +70,7 @@ class RLT(ShareReducer):
     def reduce(self, place: Place, state: TokenState) -> Selection | None:
         if self.fixed == "share":
             return super().reduce(place, state)
-        cells = state.cell_numbers()
-        stays = (self.scores(place, state) > self.threshold) & (cells >= 0)
-        counts = stays.sum(dim=1, keepdim=True)
-        most = int(counts.max())
-        if most == state.patches:
-            return Selection(cells, stays)
-        # Those that stay first, in the order in which they stand.
-        cells = cells.gather(1, stays.int().argsort(dim=1, descending=True, stable=True)[:, :most])
-        return Selection(cells, torch.arange(most, device=cells.device) < counts)
+        return keep_where(state, (self.scores(place, state) > self.threshold) & (state.cell_numbers() >= 0))
 
     def amounts(self, backbone: Backbone) -> Sequence[ShareReducer]:
         if self.fixed == "share":

@@ -5,14 +5,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from sightline.backbones import Backbone, Reducer
+from torch import Tensor
+
+from sightline.backbones import Backbone, Place, Reducer, TokenState
 
 
 @dataclass(frozen=True)
 class TokenReducer(Reducer):
-    """A reducer that says which others of its kind drop less or more."""
+    """A reducer that says which others of its kind drop less or more.
+
+    Attributes:
+        needs_interpreters: Whether it works only in a model that holds trained interpreters.
+    """
+
+    needs_interpreters: ClassVar[bool] = False
 
     @abstractmethod
     def amounts(self, backbone: Backbone) -> Sequence[TokenReducer]:
@@ -21,6 +29,10 @@ class TokenReducer(Reducer):
         Raises:
             ValueError: If it cannot work with this backbone.
         """
+
+    def heat(self, place: Place, state: TokenState) -> Tensor | None:
+        """Return what to draw of every patch that is here, in [0, 1], (B, N); None where it scores nothing so."""
+        return None
 
     @classmethod
     def of_older(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:

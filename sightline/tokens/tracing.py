@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone, Needs, Place, Reducer, Selection, TokenState, run_steps
 from sightline.backbones.contract.kept_cells import Attending
+from sightline.tokens.token_reducer import TokenReducer
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class KeptAt:
         before: How many patches each clip had before, int64 (B,).
         merged_into: Cell of the token that each cell's patch is part of afterwards, int64 (B, T * H * W); -1 where it
             was dropped. None where nothing has been merged yet: then every token is its own patch alone.
+        heat: What the reducer found every cell worth, in [0, 1], (B, T * H * W), 0 where no patch was any more; None
+            of reducers that tell nothing such.
     """
 
     place: Place
@@ -34,6 +37,7 @@ class KeptAt:
     cells: Tensor
     before: Tensor
     merged_into: Tensor | None = None
+    heat: Tensor | None = None
 
     @property
     def after(self) -> Tensor:
@@ -97,5 +101,15 @@ class _Recording(Reducer):
         after = state if kept is None else kept.of(state, self.attending)
         merged = None if after.kept is None else after.kept.merged_into
         before = (state.cell_numbers() >= 0).sum(dim=1)
-        self.found.append(KeptAt(place, state.grid, after.cell_numbers(), before, merged))
+        self.found.append(KeptAt(place, state.grid, after.cell_numbers(), before, merged, self._heat(place, state)))
         return kept
+
+    def _heat(self, place: Place, state: TokenState) -> Tensor | None:
+        heat = self.reducer.heat(place, state) if isinstance(self.reducer, TokenReducer) else None
+        if heat is None or state.is_dense:
+            return heat
+        t, h, w = state.grid
+        cells = state.cell_numbers()
+        # One cell more takes what patches that do not exist would write.
+        slots = torch.where(cells < 0, t * h * w, cells)
+        return heat.new_zeros(state.batch, t * h * w + 1).scatter(1, slots, heat)[:, :-1]

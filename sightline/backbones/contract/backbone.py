@@ -38,6 +38,8 @@ class Backbone(nn.Module, ABC):
         input_spec: The clips that it was built for.
         depth: Number of layers it was built with. Layer indices are always the original ones, 0..depth-1.
         record: Normalisation, class names and origin of the weights.
+        reducer: What a token reduction has learned for this backbone; None where there is nothing. It travels with the
+            weights, under ``reducer.`` in the state dict, and takes part in a run only as that reduction reads it.
         reads_class_tokens: Whether `classify` reads class tokens alone.
         dropped_tokens: What layers do where tokens were dropped. ``left_out``: attend among those that are left.
             ``filled``: fill the cells of dropped tokens with the nearest that are left, attend, and discard what comes
@@ -62,6 +64,7 @@ class Backbone(nn.Module, ABC):
     square_attention: bool = False
     no_weight_decay: frozenset[str] = frozenset()
     end_layers: int = 2
+    reducer: nn.Module | None
     _mean: Tensor
     _std: Tensor
 
@@ -70,6 +73,7 @@ class Backbone(nn.Module, ABC):
         self.config = config
         self.input_spec = input_spec
         self.depth = depth
+        self.register_module("reducer", None)
         self.set_record(record or ModelRecord())
 
     # What a family writes -------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """What a token reduction kept of one clip after each of its places, beside how much the model's loss depends on it.
 
 Rows, under one another in the picture and from left to right in the video: the frames; the map of GradNorm over them;
-the frames after each place, with dropped cells in dark blue (`sightline.explain.drawing.kept`). Of more places than
-`MOST_PLACES` some are left out, never the last.
+the frames after each place, with dropped cells in dark blue (`sightline.explain.drawing.kept`), and before them what
+the reduction found each cell worth, where it says so. Of more places than `MOST_PLACES` some are left out, never the
+last.
 
 Shapes: T frames of H x W pixels, (t, h, w) cells of a grid.
 """
@@ -42,6 +43,7 @@ class KeptPlace:
         tokens: Number of tokens.
         cells_share: Share of the cells that are part of a token, in [0, 1].
         mass: Share of GradNorm in these, in [0, 1]; NaN where there is none at all.
+        heat: What the reduction found every place of the clip worth, in [0, 1], (T, H, W); None where it does not say.
     """
 
     name: str
@@ -50,6 +52,7 @@ class KeptPlace:
     tokens: int
     cells_share: float
     mass: float
+    heat: Tensor | None = None
 
     @property
     def title(self) -> str:
@@ -91,7 +94,10 @@ class KeptTokens:
         """
         columns = self._columns()
         rows = {"frames": self.frames, "GradNorm: how much the loss depends on a place": self._mapped()}
-        rows |= {place.title: self._drawn(place) for place in self.shown}
+        for place in self.shown:
+            if place.heat is not None:
+                rows[f"{place.name}: what each cell was found worth, from 0 (dark) to 1"] = self._heated(place.heat)
+            rows[place.title] = self._drawn(place)
         height, width = self.frames.shape[1:3]
         # Few frames must not fill the page.
         page = _WIDTH * max(0.6, len(columns) / COLUMNS)
@@ -120,8 +126,10 @@ class KeptTokens:
     def video(self) -> Frames:
         """Return the rows of the picture side by side, all frames, (T, height, width, 3)."""
         times = self._times()
-        plain = [rows.repeat(times, axis=1).repeat(times, axis=2) for rows in (self.frames, self._mapped())]
-        pictures = [*plain, *(self._drawn(place) for place in self.shown)]
+        pictures = [self.frames, self._mapped()]
+        pictures += [self._heated(place.heat) for place in self.shown if place.heat is not None]
+        pictures = [picture.repeat(times, axis=1).repeat(times, axis=2) for picture in pictures]
+        pictures += [self._drawn(place) for place in self.shown]
         return np.stack([strip(np.stack(same)) for same in zip(*pictures, strict=True)])
 
     def _columns(self) -> list[int]:
@@ -134,6 +142,9 @@ class KeptTokens:
     def _mapped(self) -> Frames:
         scale = shared_scale([self.grad_norm])
         return overlay(self.frames, self.grad_norm, (scale.low, scale.high))
+
+    def _heated(self, heat: Tensor) -> Frames:
+        return overlay(self.frames, heat, (0.0, 1.0))
 
     def _drawn(self, place: KeptPlace) -> Frames:
         return kept_overlay(self.frames, place.token_of, place.cell, self._times())

@@ -12,13 +12,13 @@ from callbacks import TokenComparison, TokenGallery
 from callbacks.galleries.tokens import _kept_place, _short, _told
 from callbacks.tokens import comparison
 from lightning_modules import VideoClassifier
-from sightline.backbones import Place
+from sightline.backbones import Place, build_backbone
 from sightline.explain.cell_map import CellMap
 from sightline.explain.methods.grad_norm import grad_norm
 from sightline.export.writing import export_model
 from sightline.pruning.plan import PruningPlan, unpruned_plan, unremoved_plan
 from sightline.report.figures.kept_tokens import KeptTokens
-from sightline.tokens import KeptAt, TokenReduction, trace
+from sightline.tokens import IARED2, KeptAt, TokenReduction, trace
 from sightline.tokens.trajectory import trajectory_sums
 from sightline.types import InputSpec
 from tests.conftest import TINY_SWIN, randomise
@@ -176,3 +176,32 @@ def test_what_was_merged_is_shown_as_part_of_its_token():
     plain = _kept_place(KeptAt(*[getattr(at, name) for name in ("place", "grid", "cells", "before")]), depends)
     assert plain.token_of.tolist() == [[[0, -1], [-1, 3]]]
     assert (plain.cells_share, plain.mass) == (0.5, 0.5)
+
+
+def test_interpreters_heat_is_drawn_of_every_group():
+    """What went before is 0; each value lies over the pixels of its cell."""
+    vit = randomise(build_backbone("vit_demo", 2, {"frames": 4, "size": 32, "width": 16, "depth": 2, "heads": 2},
+                                   interpreters={"groups": 2, "heads": 2}))  # fmt: skip
+    clip = torch.randint(256, (1, 3, 4, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = trace(vit, clip, IARED2(kept=0.25))
+    depends = grad_norm(vit, clip, torch.tensor([1]))
+    for at in found:
+        heat = _kept_place(at, depends).heat
+        for frame, row, column in ((0, 0, 0), (1, 7, 7), (2, 8, 31), (3, 31, 16)):
+            cell = (frame // 2) * 16 + (row // 8) * 4 + column // 8
+            assert float(heat[frame, row, column]) == pytest.approx(float(at.heat[0, cell]))
+    assert [(at.heat > 0).sum().item() for at in found] == [32, 16]
+
+
+def test_one_video_file_is_drawn_beside_the_runs_clips(context, undrawn, capsys):
+    drawn(context, tokens=[HALF.plain()])
+    clips = context.data.clips("test")
+    before = json.loads(context.run.captions.read_text())
+    gallery = TokenGallery(random_draws=1).only(HALF.plain()).of_video(str(clips[0].path))
+    gallery.analyse(context)
+    after = json.loads(context.run.captions.read_text())
+    new = set(after) - set(before)
+    assert set(before) < set(after)
+    assert {name.rpartition(".")[2] for name in new} == {"png", "mp4"}
+    assert all((context.run.attention / name).is_file() and name.startswith("video_") for name in after if name in new)
+    assert "50 % kept, layer 0." in capsys.readouterr().out

@@ -96,7 +96,7 @@ def test_what_cannot_be_is_said(tiny_swin, tiny_clips):
 @pytest.mark.parametrize("name", REDUCERS)
 def test_every_method_can_be_matched(name):
     """Every family and more shares: tests/sightline/tokens/test_reducer_conformance.py."""
-    vit = randomise(build_backbone("vit_demo", 2))
+    vit = randomise(build_backbone("vit_demo", 2, interpreters={}))
     clips = torch.randint(0, 256, (1, 3, 8, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     clips[:, :, :, 32:] = clips[:, :, :1, 32:]
     found, share = at_kept(TokenReduction.of(name), vit, 0.6, clips)

@@ -6,11 +6,11 @@ import dataclasses
 import pytest
 import torch
 
-from sightline.backbones import Backbone, build_backbone
+from sightline.backbones import Backbone
 from sightline.export.counting import count_cost
 from sightline.tokens import REDUCERS, TokenReduction, kept_share, trace
 from sightline.tokens.equal_kept import at_kept
-from tests.conftest import DEMO_VARIANTS, randomise
+from tests.conftest import DEMO_VARIANTS, randomise, with_interpreters
 
 # Sums of some hundred float32 products in another order; logits are of order 1.
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -18,6 +18,7 @@ AT_PLACES = [n for n, kind in REDUCERS.items() if "at" in {field.name for field 
 REDUCTIONS = {
     **{name: TokenReduction.of(name) for name in REDUCERS},
     "rlt_share": TokenReduction.of("rlt", {"fixed": "share"}),
+    "ia_red2_threshold": TokenReduction.of("ia_red2", {"fixed": "threshold"}),
     **{f"{name}_places": TokenReduction.of(name, {"at": "places"}) for name in AT_PLACES},
 }
 # In families of several stages these places are their own; in the others they are run when there is time.
@@ -26,7 +27,7 @@ PARAMS = [pytest.param(name, marks=pytest.mark.slow if name.endswith("_places") 
 
 @pytest.fixture(scope="module", params=DEMO_VARIANTS)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    found = randomise(build_backbone(request.param, 5))
+    found = randomise(with_interpreters(request.param, 5, groups=2, motion=True))
     if found.dropped_tokens == "refused":
         pytest.skip(f"{found.family} refuses dropped tokens")
     return found
@@ -45,8 +46,11 @@ def clips(backbone: Backbone) -> torch.Tensor:
 
 
 @pytest.fixture(params=PARAMS)
-def reduction(request: pytest.FixtureRequest) -> TokenReduction:
-    return REDUCTIONS[request.param]
+def reduction(request: pytest.FixtureRequest, backbone: Backbone) -> TokenReduction:
+    found = REDUCTIONS[request.param]
+    if found.build().needs_interpreters and backbone.reducer is None:
+        pytest.skip(f"{backbone.family} cannot hold interpreters")
+    return found
 
 
 @torch.no_grad()
@@ -92,7 +96,8 @@ def test_runs_in_parts_agree_and_leave_nothing_behind(backbone, clips, reduction
 def test_it_can_be_trained_with(backbone, clips, reduction):
     model = copy.deepcopy(backbone).train()
     model(clips, reducer=reduction.build()).square().sum().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    trained = [p for name, p in model.named_parameters() if not name.startswith("reducer.")]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)
 
 
 @torch.no_grad()
@@ -103,6 +108,8 @@ def test_it_works_in_half_and_in_double_precision(backbone, clips, reduction, dt
     logits = model(one, reducer=reducer)
     assert logits.dtype == dtype
     assert torch.isfinite(logits).all()
+    if reducer.needs_interpreters and not reducer.equal_counts:
+        return  # what lies near the threshold falls to one side or the other by rounding
     found, expected = trace(model, one, reducer), trace(backbone, one, reducer)
     assert [at.after.tolist() for at in found] == [at.after.tolist() for at in expected]
 

@@ -46,6 +46,21 @@ def test_a_long_title_stays_inside_a_narrow_picture():
     assert view(PLACE).figure("random", "clip").get_figheight() < figure.get_figheight()
 
 
+def test_what_cells_were_found_worth_stands_before_what_was_kept():
+    heat = torch.zeros(4, 16, 16)
+    heat[:, :, :8] = 1
+    hot = view(replace(PLACE, heat=heat), replace(PLACE, name="after layer 4"))
+    assert [title.split(":")[0] for title in texts(hot.figure("ia_red2", "clip"))[2:]] == [
+        "after layer 0", "after layer 0", "after layer 4"
+    ]  # fmt: skip
+    # Five rows side by side; the third is bright where the heat is, whatever the highest of it.
+    video = hot.video()
+    third = np.array_split(video, 5, axis=2)[2]
+    assert (
+        third[..., 1].mean(axis=(0, 1))[: third.shape[2] // 3].mean() > 2 * third[..., 1].mean(axis=(0, 1))[-60:].mean()
+    )
+
+
 def test_merging_is_explained():
     merged = replace(PLACE, token_of=torch.zeros_like(CELLS), tokens=1)
     assert "One colour: merged" in view(merged).figure("tome", "clip")._supxlabel.get_text()
