@@ -27,6 +27,11 @@ def read_method(asked: str | Mapping[str, Any]) -> TokenReduction:
     """
     if not isinstance(asked, str):
         return TokenReduction.from_plain(asked)
+    if asked.startswith("["):  # a command line's list that was not one of words
+        raise ValueError(
+            f"Expected a list of token reductions, got {asked}. Commas within an option need quotes there: "
+            "--methods \"['sta:schedule=48,48,48',random]\"."
+        )
     name, *given = asked.split(":")
     pairs = [word.partition("=") for word in given]
     bad = next((word for word, pair in zip(given, pairs, strict=True) if not (pair[0] and pair[1])), None)

@@ -17,13 +17,12 @@ from torch import Tensor
 from sightline.backbones import Backbone, Needs, Place, Selection, TokenState
 from sightline.backbones.parts.interpreters import Interpreters
 from sightline.tokens.changed_tokens import token_changes
-from sightline.tokens.keeping import keep_best, keep_where
+from sightline.tokens.keeping import check_share, keep_best, keep_where, patches_of
 from sightline.tokens.token_reducer import TokenReducer
 
 FIXED = ("share", "threshold")
 # Scores crowd near 0 and 1, so thresholds lie evenly between their logits.
 _THRESHOLDS = (0.0, *(1 / (1 + math.exp(-logit / 25)) for logit in range(-200, 201)))
-_ROUNDING = 1e-9
 # Share of a clip's mean change below which changes hardly differ: noise of pixels is of that size.
 _STILL = 0.01
 
@@ -65,8 +64,7 @@ class IARED2(TokenReducer):
         super().__post_init__()
         if self.fixed not in FIXED:
             raise ValueError(f"IA-RED² works with a fixed {' or '.join(FIXED)}, got {self.fixed!r}.")
-        if not 0 < self.kept <= 1:
-            raise ValueError(f"The share of patches to keep must be above 0 and at most 1, got {self.kept:g}.")
+        check_share(self.kept)
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"The threshold of IA-RED² must be from 0 to 1, got {self.threshold:g}.")
 
@@ -112,9 +110,7 @@ class IARED2(TokenReducer):
 
     def _count(self, place: Place, state: TokenState) -> int:
         """Return how many patches of every clip stay at a place."""
-        t, h, w = state.grid
-        share = self.kept ** ((self._group(place) + 1) / len(self._interpreters()))
-        return max(math.ceil(share * t * h * w - _ROUNDING), 1)
+        return patches_of(self.kept ** ((self._group(place) + 1) / len(self._interpreters())), state.grid)
 
     def _group(self, place: Place) -> int:
         return group_places(self._interpreters()).index(place)

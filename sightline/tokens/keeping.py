@@ -5,10 +5,26 @@ Shapes: B clips, N patches that are here, K patches that are kept, C cells of th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from sightline.backbones import Selection, TokenState
+
+# 0.1 of 30 patches are 3, although 0.1 * 30 is a little more.
+_ROUNDING = 1e-9
+
+
+def patches_of(share: float, grid: tuple[int, int, int]) -> int:
+    """Return how many patches a share of a grid's cells (T, H, W) is, rounded up to whole ones."""
+    return max(math.ceil(share * math.prod(grid) - _ROUNDING), 1)
+
+
+def check_share(kept: float) -> None:
+    """Raise ValueError unless a share of the patches can be kept."""
+    if not 0 < kept <= 1:
+        raise ValueError(f"The share of patches to keep must be above 0 and at most 1, got {kept:g}.")
 
 
 def keep_best(state: TokenState, scores: Tensor, count: int) -> Selection | None:

@@ -92,10 +92,11 @@ def _taken(values: Tensor, slots: Tensor) -> Tensor:
     return values.gather(1, index).view(b * g, m, -1)
 
 
-def _full_precision(device: str) -> AbstractContextManager[object]:
-    """Switch autocast off, if it is on: rounded to half precision, many pairs would be alike."""
-    on = torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
+def in_full(device: torch.device) -> AbstractContextManager[object]:
+    """Let products keep their precision where autocast would take half of it: many would be equal."""
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _nearest(a: Tensor, b: Tensor, b_slots: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +108,7 @@ def _nearest(a: Tensor, b: Tensor, b_slots: Tensor) -> tuple[Tensor, Tensor]:
     whole = torch.compiler.is_compiling()  # a program takes any number of clips, so it cannot count blocks
     blocks = [(a, b, b_slots)] if whole else zip(a.split(rows), b.split(rows), b_slots.split(rows), strict=True)
     values, indices = [], []
-    with _full_precision(a.device.type):
+    with in_full(a.device):
         for x, y, slots in blocks:
             products = torch.matmul(x, y.transpose(1, 2)).masked_fill((slots < 0).unsqueeze(1), -torch.inf)
             best = products.max(dim=2)

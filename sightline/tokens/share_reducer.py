@@ -6,7 +6,6 @@ Shapes: B clips, N patches that are here, C cells of the grid.
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,10 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from sightline.backbones import Backbone, Needs, Place, Selection, TokenState
-from sightline.tokens.keeping import keep_best
+from sightline.tokens.keeping import check_share, keep_best, patches_of
 from sightline.tokens.token_reducer import TokenReducer
 
 WHERE = ("own", "embedding", "places")
-# 0.1 of 30 patches are 3, although 0.1 * 30 is a little more.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,7 @@ class ShareReducer(TokenReducer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.kept <= 1:
-            raise ValueError(f"The share of patches to keep must be above 0 and at most 1, got {self.kept:g}.")
+        check_share(self.kept)
         if self.at not in WHERE:
             raise ValueError(f"Where patches are dropped must be one of {', '.join(WHERE)}, got {self.at!r}.")
 
@@ -92,8 +88,7 @@ class ShareReducer(TokenReducer):
 
     def count(self, place: Place, state: TokenState) -> int:
         """Return how many patches of every clip stay at a place."""
-        t, h, w = state.grid
-        return max(math.ceil(self.shares(self.backbone)[place] * t * h * w - _ROUNDING), 1)
+        return patches_of(self.shares(self.backbone)[place], state.grid)
 
     @property
     def backbone(self) -> Backbone:

@@ -37,6 +37,8 @@ def test_methods_and_shares_are_given_on_the_command_line(own_run: Path, capsys)
     [
         ("[rendom]", "Unknown token reduction 'rendom'; known are random"),
         ("[{name: random, options: {layer: 7}}]", "has layers 0 to 3; tokens cannot be dropped after layer 7"),
+        ("[sta:schedule=2,1]", "Commas within an option need quotes there"),
+        ("['sta:schedule=2,1,1,1']", "The schedule 2,1,1,1 is for 4 places; "),
         ("[random:layer=x]", "Option random.layer must be of type int, got 'x'"),
     ],
 )

@@ -167,8 +167,8 @@ class ReductionPoints:
         """
         if backbone.dropped_tokens == "refused":
             raise ValueError(
-                f"{backbone.family} needs all of its tokens, so no token reduction can run with it. See "
-                "Backbone.dropped_tokens for what a family can do instead."
+                f"{backbone.family} needs all of its tokens, so no token reduction can run with it. Leave "
+                "tokens out, or choose a backbone of another family."
             )
         self._backbone = backbone
         self._skip = set(skip)

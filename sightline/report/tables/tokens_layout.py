@@ -88,9 +88,9 @@ def control_sentences(frame: pd.DataFrame) -> list[str]:
         parts = [f"{way} random dropping at {listed(shares)}" for way, shares in found.items() if shares]
         told.append(f"{way_label(rows.iloc[0])}: {'; '.join(parts)}.")
     if told and len(compared) * NOISE >= 0.5:
-        told.append(
-            f"Of {len(compared)} intervals of 95 %, about {max(1, round(len(compared) * NOISE))} excludes 0 by chance."
-        )
+        chance = max(1, round(len(compared) * NOISE))
+        verb = "excludes" if chance == 1 else "exclude"
+        told.append(f"Of {len(compared)} intervals of 95 %, about {chance} {verb} 0 by chance.")
     return told
 
 

@@ -127,9 +127,11 @@ def tokens_beat_random(evidence: Evidence) -> Finding | None:
     nearest = max(against, key=lambda place: (against[place].above, against[place].low))
     what = f"{nearest}: {points(against[nearest])}"
     if better:
+        clear = listed([f"{place}: {points(change)}" for place, change in better.items()], 6)
+        chance = fixed(by_chance, 0)
         told = (
             f"That choosing tokens keeps more than dropping as many at random is not shown: of {len(against)} "
-            f"comparisons only {what}, and about {fixed(by_chance, 0)} is clear of 0 by chance."
+            f"comparisons only {clear}, and about {chance} {'is' if chance == '1' else 'are'} clear of 0 by chance."
         )
     else:
         told = f"No method is shown to keep more than as many tokens dropped at random; the nearest to it is {what}."

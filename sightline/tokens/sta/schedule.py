@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 from sightline.backbones import Backbone, Place
 
@@ -33,10 +33,12 @@ class PlacePlan:
     Attributes:
         before: Tokens of each frame that chooses by itself (several frames of the grid, where they are read as one).
         kept: How many of them go on.
+        frames: How many frames of the grid each of these is.
     """
 
     before: tuple[int, ...]
     kept: tuple[int, ...]
+    frames: tuple[int, ...]
 
     @property
     def drops(self) -> bool:
@@ -78,14 +80,17 @@ def place_plans(backbone: Backbone, r: int = -1, schedule: str = PAPER, frames: 
         worst = min(range(len(plan.kept)), key=lambda group: plan.kept[group])
         if plan.kept[worst] < 1:
             before, dropped = plan.before[worst], plan.before[worst] - plan.kept[worst]
-            advice = "Choose a smaller number there."
-            if not _listed(schedule):
+            who = "A frame has" if plan.frames[worst] == 1 else f"{plan.frames[worst]} frames read as one have"
+            if _listed(schedule):
+                most = min((there - 1) // span for there, span in zip(plan.before, plan.frames, strict=True))
+                advice = f"The schedule {schedule} can have {most} at most there, for each frame."
+            else:
                 advice = (
                     f"The largest r for {backbone.family} here is {largest_r(backbone, schedule, frames)}, got {r}."
                 )
             raise ValueError(
-                f"A frame has {before} tokens at {place} (grid {'x'.join(map(str, grid))}); dropping {dropped} leaves "
-                f"none. {advice}"
+                f"{who} {before} tokens at {place} (grid {'x'.join(map(str, grid))}); dropping {dropped} leaves none. "
+                f"{advice}"
             )
     return found
 
@@ -100,12 +105,19 @@ def largest_r(backbone: Backbone, schedule: str = PAPER, frames: str = AUTO) -> 
     return low
 
 
-def smaller_schedules(schedule: str) -> list[str]:
-    """Return a listed schedule with all of its numbers scaled down in steps of one of the largest, none first."""
+def scaled_schedules(backbone: Backbone, schedule: str, frames: str = AUTO) -> list[str]:
+    """Return a listed schedule scaled in steps of one of its largest number, as far as every frame keeps a token.
+
+    A schedule that drops nothing comes back alone: it says nothing of where tokens are to go.
+    """
     numbers = _listed(schedule)
-    most = max(numbers)
-    steps = ([(2 * number * step + most) // (2 * most) for number in numbers] for step in range(most + 1))
-    return [",".join(map(str, step)) for step in steps] if most else [schedule]
+    most, found = max(numbers), [schedule]
+    for step in count(0) if most else ():
+        scaled = ",".join(str((2 * number * step + most) // (2 * most)) for number in numbers)
+        if min(min(plan.kept) for plan in _plans(backbone, -1, scaled, frames).values()) < 1:
+            break
+        found = [scaled] if not step else [*found, scaled]
+    return found
 
 
 def _plans(backbone: Backbone, r: int, schedule: str, frames: str) -> dict[Place, PlacePlan]:
@@ -127,7 +139,7 @@ def _plans(backbone: Backbone, r: int, schedule: str, frames: str) -> dict[Place
         # Shares that add up to the total whatever it is, as even as whole tokens allow.
         goes = [total * stop // grid[0] - total * start // grid[0] for start, stop in spans]
         left = tuple(there - gone for there, gone in zip(before, goes, strict=True))
-        found[place] = PlacePlan(before, left)
+        found[place] = PlacePlan(before, left, tuple(stop - start for start, stop in spans))
     return found
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -40,13 +39,6 @@ class Seen:
     def part(self, start: int, stop: int) -> Seen:
         """Return some tokens that stand side by side: a frame."""
         return Seen(self.similar[:, start:stop], self.strength[:, start:stop], self.cells[:, start:stop])
-
-
-def in_full(device: torch.device) -> AbstractContextManager[object]:
-    """Let products keep their precision where autocast would take half of it: scores would be tied."""
-    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def unit_vectors(features: Tensor) -> Tensor:

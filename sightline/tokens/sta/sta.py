@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from sightline.backbones.contract.reducer import Needs, Place, Reducer, Selection
+from sightline.tokens.matching import in_full
 from sightline.tokens.sta.schedule import (
     AUTO,
     FACTORS,
@@ -40,7 +41,7 @@ from sightline.tokens.sta.schedule import (
     check_schedule,
     largest_r,
     place_plans,
-    smaller_schedules,
+    scaled_schedules,
 )
 from sightline.tokens.sta.score import (
     ACCUMULATION,
@@ -53,7 +54,6 @@ from sightline.tokens.sta.score import (
     first_at_random,
     first_by_grid,
     first_by_matching,
-    in_full,
     unit_vectors,
 )
 from sightline.tokens.token_reducer import TokenReducer
@@ -128,7 +128,7 @@ class STA(TokenReducer):
     def amounts(self, backbone: Backbone) -> Sequence[STA]:
         if self.schedule != PAPER and self.schedule not in FACTORS:
             place_plans(backbone, self.r, self.schedule, self.frames)  # its checks
-            return [replace(self, schedule=smaller) for smaller in smaller_schedules(self.schedule)]
+            return [replace(self, schedule=it) for it in scaled_schedules(backbone, self.schedule, self.frames)]
         most = largest_r(backbone, self.schedule, self.frames)
         return [replace(self, r=amount) for amount in range(most + 1)]
 

@@ -152,8 +152,13 @@ def test_what_leaves_nothing_is_refused_with_what_would_do():
     )
     with pytest.raises(ValueError, match=message):
         vit(some_clips(vit), reducer=STA(r=64))
-    with pytest.raises(ValueError, match=r"tokens at layer 4 .*leaves none. Choose a smaller number there"):
+    message = (
+        r"4 frames read as one have 96 tokens at layer 4 \(grid 4x8x8\); dropping 120 leaves none. "
+        "The schedule 20,20,30 can have 23 at most there, for each frame"
+    )
+    with pytest.raises(ValueError, match=message):
         STA(schedule="20,20,30").fitted(vit)
+    STA(schedule="20,20,23").fitted(vit)
     message = "The schedule 4,4 is for 2 places; vit has 3: layer 0, layer 2, layer 4"
     with pytest.raises(ValueError, match=message):
         vit(some_clips(vit), reducer=STA(schedule="4,4"))
@@ -178,6 +183,7 @@ def test_options_come_from_words():
     assert reduction.build() == STA(r=4, order="bfb")
     listed = TokenReduction.from_text("sta", {"schedule": "3,2,1"})
     assert TokenReduction.from_plain(listed.plain()) == listed
-    assert [amount.schedule for amount in listed.build().amounts(build_backbone("vit_demo", 3))] == [
-        "0,0,0", "1,1,0", "2,1,1", "3,2,1",
-    ]  # fmt: skip
+    amounts = [amount.schedule for amount in listed.build().amounts(build_backbone("vit_demo", 3))]
+    assert amounts[:5] == ["0,0,0", "1,1,0", "2,1,1", "3,2,1", "4,3,1"]
+    assert amounts[-1] == "31,21,10"  # 62 of a frame's 64; 32,21,11 leaves none
+    assert [amount.schedule for amount in STA(schedule="0,0,0").amounts(build_backbone("vit_demo", 3))] == ["0,0,0"]

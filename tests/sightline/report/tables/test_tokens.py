@@ -150,6 +150,8 @@ def test_many_intervals_come_with_a_warning(table):
     rows = [table.iloc[[3]].assign(kept_asked_pct=share) for share in range(10, 60, 4)]
     told = control_sentences(pd.concat(rows))
     assert told[-1] == "Of 13 intervals of 95 %, about 1 excludes 0 by chance."
+    told = control_sentences(pd.concat([table.iloc[[3]].assign(kept_asked_pct=share) for share in range(10, 50)]))
+    assert told[-1] == "Of 40 intervals of 95 %, about 2 exclude 0 by chance."
 
 
 def test_the_table_fits_a_terminal_of_100_columns(table):

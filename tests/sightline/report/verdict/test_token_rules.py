@@ -118,6 +118,13 @@ def test_one_of_many_comparisons_may_be_chance():
     assert found.text.endswith("and about 1 is clear of 0 by chance.")
     two = tokens_beat_random(evidence_of(right | {("grid", kept, 0): range(100) for kept in shares[3:5]}))
     assert two.grade == Grade.GOOD
+    # Of twice as many, two may be: both are named.
+    more = {("temporal_difference", kept, 0): range(60) for kept in shares}
+    both = tokens_beat_random(evidence_of(right | more | {("grid", kept, 0): range(100) for kept in shares[3:5]}))
+    assert both.grade == Grade.CAUTION
+    assert "of 40 comparisons only grid at 83 %: +33.3 points" in both.text
+    assert " and grid at 79 %: +33.3 points" in both.text
+    assert both.text.endswith("and about 2 are clear of 0 by chance.")
     assert "grid at 83 % (+33.3 points" in two.text
     assert "grid at 79 % (+33.3 points" in two.text
 
