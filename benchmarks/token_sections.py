@@ -37,6 +37,15 @@ def _token_ablations(content: dict[str, Any]) -> Records:
     return [{**row, "earlier": content["grid"][0] - 1} for row in content["rows"]]
 
 
+def _policies_beside(content: dict[str, Any]) -> Records:
+    """Put what was tested at one share, untuned or tuned, into one row."""
+    against = [f"vs_{control}{end}" for control in ("random", "temporal_difference") for end in ("", "_low", "_high")]
+    rows = [
+        {**row, "model": "tuned for it" if row["tuned"] else "as it is"} for row in content["rows"] if row["kept"] < 1
+    ]
+    return side_by_side(rows, lambda row: row["method"], "top1", *against, by=("tuned", "kept"))
+
+
 MOVEMENT_AT = 70
 """Share of kept tokens, in percent, at which kinds of clips are told apart."""
 RIVALS = {
@@ -71,6 +80,23 @@ TOKEN_SECTIONS = {
             **_columns(AGAINST_RANDOM, RIVALS),
         },
         _by_movement,
+    ),
+    "ia_red2": Section(
+        {
+            "kept": "{kept:.0%}", "model": "{model}",
+            **_columns(
+                "{METHOD top1:.1f}",
+                {
+                    "random": "random", "temporal difference": "temporal_difference", "attention": "attention",
+                    "STA": "sta", "one map for all clips": "one map", "IA-RED²": "ia_red2",
+                },
+            ),
+            "IA-RED² - random": AGAINST_RANDOM.replace("METHOD", "ia_red2"),
+            "IA-RED² - temporal difference": AGAINST_RANDOM.replace("METHOD", "ia_red2").replace(
+                "vs_random", "vs_temporal_difference"
+            ),
+        },
+        _policies_beside,
     ),
     "tokens_speed": Section(
         {

@@ -27,7 +27,7 @@ from benchmarks.sections import Section, side_by_side
 from benchmarks.token_sections import TOKEN_SECTIONS
 from sightline.export.other_work import other_work
 
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "ia_red2.md")
 _BLOCK = re.compile(r"(<!-- results: (\S+) (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 _FIGURE = re.compile(r"(<!--= (\S+) (\S+) (\S+) -->).*?(<!--/-->)", re.DOTALL)
 _MARKS = re.compile(r"<!-- (?:results:|end of results)|<!--[=/]")
