@@ -1,14 +1,19 @@
 """IA-RED² against the controls, on the cabin: accuracy at equal shares of tokens, before and after tuning the blocks.
 
     python benchmarks/ia_red2.py --out runs/ia-red2 --backbone timesformer_joint_demo --seeds 0 1 2
+    python benchmarks/ia_red2.py --out runs/ia-red2-vit --backbone vit_demo --seeds 0 1 2
 
-Trains, for each seed, a model of all tokens (configs/demo.yaml), its interpreters (configs/ia_red2_demo.yaml), and from
-both the blocks for two epochs under each of `TUNED`'s own dropping at half of the tokens, with the same parts frozen.
-All are tested on the clips that no training has seen, those of validation among them: best epochs are chosen by these,
-for every row alike. What is finished is not trained again.
+Trains, for each seed, a model of all tokens (configs/demo.yaml, 30 epochs), its interpreters without and with sight of
+motion (configs/ia_red2_demo.yaml), and from these the blocks for two epochs under each method's own dropping of half of
+the tokens, with the same parts frozen. All are tested on the clips that no training has seen, those of validation among
+them: best epochs are chosen by these, for every row alike. What is finished is not trained again. Tables:
 
-Besides: one map for all clips, the mean of the interpreter's over the training clips; and magnitude pruning of the
-blocks' linear layers without and with fewer tokens (figure 5 of the paper).
+- rows: top-1 of one crop of each clip (clip-1) and of the mean over its left, centre and right crops (video-1), by
+  method, share and whether blocks were tuned; clips/s of the untuned (the paper's table 4). Of random dropping the mean
+  over its draws counts, clip by clip. ``one map`` keeps the cells with the highest mean score, of every clip the same.
+- cut: magnitude pruning of the blocks' linear layers, or whole layers removed by lowest r, with and without fewer
+  tokens, nothing tuned (figure 5). Multiply-adds of weights that are zero count as saved, which no dense kernel does.
+- sizes: other resolutions, at which interpreters alone were trained (table 3), with ``--sizes``.
 """
 
 from __future__ import annotations
@@ -16,36 +21,51 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.policies import CONTROLS, POLICIES, Clips, clips_of, model_in, right, train_all, train_size  # noqa: E402
 from benchmarks.result_files import add_results_option, write_result  # noqa: E402
-from datamodules import SyntheticCabin  # noqa: E402
+from sightline import library  # noqa: E402
 from sightline.backbones import Backbone, Place, Reducer, TokenState  # noqa: E402
-from sightline.checkpoints.files import read_checkpoint  # noqa: E402
-from sightline.checkpoints.trained import model_of  # noqa: E402
+from sightline.export.counting import count_cost, macs_by_clip  # noqa: E402
+from sightline.export.latency import compare_latency  # noqa: E402
+from sightline.report.figures.saving import save_figure  # noqa: E402
+from sightline.report.figures.style import (  # noqa: E402
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    VERMILLION,
+    finish_axes,
+    new_figure,
+    set_titles,
+    styled,
+)
 from sightline.run.paths import RunFolder  # noqa: E402
 from sightline.statistics.paired_change import paired_change  # noqa: E402
-from sightline.statistics.top1_interval import top1_interval  # noqa: E402
 from sightline.tokens import IARED2, TokenReduction, trace  # noqa: E402
 from sightline.tokens.equal_kept import at_kept  # noqa: E402
 from sightline.tokens.share_reducer import ShareReducer  # noqa: E402
 
 KEPT = (0.7, 0.5, 0.3)
-METHODS = ("random", "temporal_difference", "attention", "sta", "ia_red2")
-TUNED = ("random", "temporal_difference", "ia_red2")
-CUT = (0.0, 0.3, 0.5, 0.6, 0.7)
+UNTUNED = ("temporal_difference", "attention", "sta")
+DRAWS = 5
+CUT = (0.3, 0.5, 0.6, 0.7)
 """Shares of the weights of linear layers that are set to zero."""
+LAYERS = (1, 2, 3)
+CROPS = 3
+TIMED = 16
+"""Clips per batch when throughput is measured."""
 
 
 @dataclass(frozen=True)
@@ -58,71 +78,11 @@ class OneMap(ShareReducer):
         return self.values.expand(state.batch, -1)
 
 
-@dataclass(frozen=True)
-class Clips:
-    """Clips (B, 3, T, H, W) with their labels (B,) and subjects."""
-
-    clips: Tensor
-    labels: Tensor
-    groups: list[str]
-
-
-def train(name: str, out: Path, config: str, *more: str) -> RunFolder:
-    """Train a run, unless it is there."""
-    run = RunFolder(out / name)
-    if not run.best_checkpoint.is_file():
-        command = [
-            sys.executable,
-            "train.py",
-            "fit",
-            "--config",
-            config,
-            "--run",
-            str(out / name),
-            "--replace_run",
-            "true",
-        ]
-        subprocess.run([*command, "--trainer.callbacks", "[]", *more], cwd=ROOT, check=True)
-    return run
-
-
-def train_all(backbone: str, seed: int, out: Path, motion: bool) -> dict[str, RunFolder]:
-    """Train what is compared of one seed: base, policy, and the tuned models by their reductions."""
-    same = ["--seed_everything", str(seed), "--data.seed", str(seed), "--model.backbone", backbone]
-    base = train("base", out, "configs/demo.yaml", *same, "--trainer.max_epochs", "30")
-    demo, held = "configs/ia_red2_demo.yaml", f'{{"groups": 1, "heads": 4, "motion": {str(motion).lower()}}}'
-    from_base = ["--model.weights", str(base.best_checkpoint)]
-    policy = train("policy", out, demo, *same, *from_base, "--model.interpreters", held)
-    runs = {"base": base, "policy": policy}
-    tuning = ["--model.policy_epochs", "0", "--model.tuning_epochs", "2", "--trainer.max_epochs", "2"]
-    for name in TUNED:
-        learned = name == "ia_red2"
-        start = ["--model.weights", str(policy.best_checkpoint)] if learned else from_base
-        tokens = ["--model.tokens", f'{{"name": "{name}"}}', "--model.interpreters", held if learned else "null"]
-        runs[name] = train(
-            f"tuned-{name}", out, demo, *same, *tuning, *start, *tokens, "--checkpoint.monitor", "val/top1"
-        )
-    return runs
-
-
-def model_in(run: RunFolder) -> Backbone:
-    return model_of(read_checkpoint(run.best_checkpoint), run.best_checkpoint)
-
-
-def clips_of(run: RunFolder, *splits: str) -> Clips:
-    """Read the clips of some splits of a run's data."""
-    data = SyntheticCabin(**yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]["init_args"])
-    data.prepare_data()
-    batches = [batch for split in splits for batch in data.evaluation_loader(data.clips(split), 60)]
-    clips, labels = (torch.cat([batch[key] for batch in batches]) for key in ("clip", "label"))  # type: ignore[literal-required]
-    return Clips(clips, labels, [group for batch in batches for group in batch["group"]])
-
-
-@torch.no_grad()
-def right(backbone: Backbone, clips: Clips, reducer: Reducer | None = None) -> list[bool]:
-    """Return which clips a model predicts rightly."""
-    found = [backbone(some, reducer=reducer).argmax(dim=1) for some in clips.clips.split(60)]
-    return (torch.cat(found) == clips.labels).tolist()
+def reducers_of(method: str, kept: float, backbone: Backbone, clips: Tensor) -> list[Reducer]:
+    """Return a method at a share of the tokens, every draw of it."""
+    draws = [{"seed": draw} for draw in range(DRAWS)] if method == "random" else [{}]
+    asked = [TokenReduction.of(method.split()[0], options) for options in draws]
+    return [at_kept(tokens, backbone, kept, clips[:1])[0].build() for tokens in asked]
 
 
 def mean_map(backbone: Backbone, clips: Clips) -> Tensor:
@@ -131,86 +91,193 @@ def mean_map(backbone: Backbone, clips: Clips) -> Tensor:
     return torch.cat([part for part in parts if part is not None]).mean(dim=0)
 
 
+def ways_of(runs: dict[str, RunFolder]) -> dict[tuple[str, float, bool], tuple[Backbone, list[Reducer]]]:
+    """Return the model and the reducers of every method, share, and whether its blocks were tuned."""
+    clips, models = clips_of(runs["base"], "test").clips, {name: model_in(run) for name, run in runs.items()}
+    one_map = mean_map(models["ia_red2"], clips_of(runs["base"], "train"))
+    ways: dict[tuple[str, float, bool], tuple[Backbone, list[Reducer]]] = {}
+    for kept in KEPT:
+        for method in ("random", *UNTUNED, *POLICIES):
+            model = models[method if method in POLICIES else "base"]
+            ways[method, kept, False] = model, reducers_of(method, kept, model, clips)
+        ways["one map", kept, False] = models["base"], [OneMap(kept=kept, values=one_map)]
+        for method in (*CONTROLS, *POLICIES):
+            model = models[f"tuned {method}"]
+            ways[method, kept, True] = model, reducers_of(method, kept, model, clips)
+    return ways
+
+
 def tested(runs: dict[str, RunFolder]) -> pd.DataFrame:
     """Test every method at every share, untuned and tuned: one row per clip."""
-    unseen, policy = clips_of(runs["base"], "val", "test"), model_in(runs["policy"])
-    one_map = mean_map(policy, clips_of(runs["base"], "train"))
-    results = {("all tokens", 1.0, False): right(policy, unseen)}
-    for kept in KEPT:
-        for name in METHODS:
-            amount, _ = at_kept(TokenReduction.of(name), policy, kept, unseen.clips[:1])
-            results[name, kept, False] = right(policy, unseen, amount.build())
-        results["one map", kept, False] = right(policy, unseen, OneMap(kept=kept, values=one_map))
-        for name in TUNED:
-            reducer = TokenReduction.of(name, {"kept": kept}).build()
-            results[name, kept, True] = right(model_in(runs[name]), unseen, reducer)
+    base, ways = model_in(runs["base"]), ways_of(runs)
+    found = []
+    for crops in (1, CROPS):
+        unseen = clips_of(runs["base"], "val", "test", crops=crops)
+        results = {("all tokens", 1.0, False): right(base, unseen)}
+        for way, (model, reducers) in ways.items():
+            results[way] = torch.stack([right(model, unseen, reducer) for reducer in reducers]).mean(dim=0)
+        found.append({way: values.tolist() for way, values in results.items()})
+    clips = range(len(unseen.groups))
     return pd.concat(
-        pd.DataFrame({"method": m, "kept": k, "tuned": t, "clip": range(len(r)), "group": unseen.groups, "right": r})
-        for (m, k, t), r in results.items()
+        pd.DataFrame(
+            {"method": way[0], "kept": way[1], "tuned": way[2], "clip": clips, "group": unseen.groups}
+            | {"right": one, "right_in_3": found[1][way]}
+        )
+        for way, one in found[0].items()
     )
+
+
+def speeds(runs: dict[str, RunFolder]) -> dict[tuple[str, float], float]:
+    """Return clips/s of every untuned method and of all tokens, timed in turns."""
+    ways = {way[:2]: found for way, found in ways_of(runs).items() if not way[2]}
+    named = {f"{method} {kept}": (method, kept) for method, kept in ways}
+    models = {"all tokens": model_in(runs["base"])} | {name: ways[way][0] for name, way in named.items()}
+    reducers = {name: ways[way][1][0] for name, way in named.items()}
+    clips = clips_of(runs["base"], "test").clips
+    times = compare_latency(models, TIMED, reducers=reducers, clips=clips)
+    return {named.get(name, ("all tokens", 1.0)): found.clips_per_s for name, found in times.items()}
 
 
 def cut_weights(backbone: Backbone, share: float) -> Backbone:
     """Return a copy in which the smallest weights of every linear layer of the blocks are zero."""
     smaller = copy.deepcopy(backbone)
-    for layer in smaller.layer_modules().values():
-        for module in layer.modules():
-            if isinstance(module, nn.Linear) and share:
-                size = module.weight.abs()
-                limit = size.flatten().kthvalue(max(round(share * size.numel()), 1)).values
-                module.weight.data[size <= limit] = 0
+    for module in _linear(smaller):
+        size = module.weight.abs()
+        limit = size.flatten().kthvalue(max(round(share * size.numel()), 1)).values
+        module.weight.data[size <= limit] = 0
     return smaller
 
 
+def linear_macs(backbone: Backbone, clip: Tensor, reducer: Reducer | None) -> int:
+    """Return the multiply-adds of the blocks' linear layers for one clip (1, 3, T, H, W)."""
+    found: list[int] = []
+
+    def count(module: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append(output.numel() * module.in_features)
+
+    handles = [module.register_forward_hook(count) for module in _linear(backbone)]
+    try:
+        with torch.no_grad():
+            backbone(clip, reducer=reducer)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(found)
+
+
+def _linear(backbone: Backbone) -> list[nn.Linear]:
+    modules = [module for layer in backbone.layer_modules().values() for module in layer.modules()]
+    return [module for module in modules if isinstance(module, nn.Linear)]
+
+
 def cut_and_reduced(runs: dict[str, RunFolder]) -> list[dict[str, float]]:
-    """Return accuracies with weights cut, tokens dropped, and both, without tuning (the paper's figure 5)."""
-    unseen, policy, rows = clips_of(runs["base"], "val", "test"), model_in(runs["policy"]), []
-    for share in CUT:
-        smaller = cut_weights(policy, share)
+    """Return accuracy and cost with weights cut or layers removed, tokens dropped, and both, without tuning."""
+    unseen, train = clips_of(runs["base"], "val", "test"), clips_of(runs["base"], "train")
+    policy, clip = model_in(runs["ia_red2"]), unseen.clips[:1]
+    scores = library.score(policy, train.clips, train.labels, units="layers", batch=32)
+    order = scores.groupby("layer")["r"].mean().sort_values(kind="stable").index.tolist()
+    smaller = {(0.0, 0): policy}
+    smaller |= {(share, 0): cut_weights(policy, share) for share in CUT}
+    smaller |= {(0.0, k): policy.without(order[:k]) for k in LAYERS}
+    full, rows = count_cost(policy).macs, []
+    for (share, layers), backbone in smaller.items():
         for kept in (1.0, *KEPT):
-            found = right(smaller, unseen, None if kept == 1 else IARED2(kept=kept))
-            rows.append({"weights_cut": share, "kept": kept, "top1": 100 * sum(found) / len(found)})
+            reducer = None if kept == 1 else reducers_of("ia_red2", kept, policy, unseen.clips)[0]
+            macs = count_cost(backbone).macs if reducer is None else macs_by_clip(backbone, reducer, clip)[0]
+            macs -= round(share * linear_macs(backbone, clip, reducer))
+            top1 = 100 * float(right(backbone, unseen, reducer).mean())
+            rows.append({"weights_cut": share, "layers": layers, "kept": kept, "macs_pct": 100 * macs / full})
+            rows[-1] |= {"top1": top1}
     return rows
 
 
-def summed_up(clips: pd.DataFrame) -> pd.DataFrame:
+def at_size(runs: dict[str, RunFolder], size: int) -> list[dict[str, float]]:
+    """Return top-1 of a base and of its policy at every share, at one resolution."""
+    unseen, base, policy = clips_of(runs["base"], "val", "test"), model_in(runs["base"]), model_in(runs["ia_red2"])
+    tokens = trace(policy, unseen.clips[:1], IARED2(kept=1.0))[0].cells.shape[1]
+    about = {"size": size, "tokens": tokens}
+    rows = [{**about, "kept": 1.0, "method": "all tokens", "top1": float(right(base, unseen).mean())}]
+    for kept in KEPT:
+        for method in ("ia_red2", "random"):
+            reducers = reducers_of(method, kept, policy, unseen.clips)
+            top1 = torch.stack([right(policy, unseen, reducer) for reducer in reducers]).mean()
+            rows.append({**about, "kept": kept, "method": method, "top1": float(top1)})
+    return [{**row, "top1": 100 * row["top1"]} for row in rows]
+
+
+def summed_up(clips: pd.DataFrame, speed: dict[tuple[str, float], float]) -> pd.DataFrame:
     """Return accuracies over the clips of all seeds, with intervals, and differences to the controls, in points."""
     rows = []
     for (method, kept, tuned), own in clips.groupby(["method", "kept", "tuned"], sort=False):
-        interval = top1_interval(own["right"], own["group"].tolist())
-        row = {"method": method, "kept": kept, "tuned": tuned, "top1": 100 * own["right"].mean()}
-        row |= {"top1_low": interval.low, "top1_high": interval.high, "clips": len(own)}
-        for control in ("random", "temporal_difference"):
+        row = {"method": method, "kept": kept, "tuned": tuned, "clips": len(own)}
+        row |= _change("top1", own["right"], own["group"]) | {"video1": 100 * own["right_in_3"].mean()}
+        row |= {"by_seed": " ".join(f"{100 * one:.1f}" for one in own.groupby("seed")["right"].mean())}
+        row |= {"clips_per_s": None if tuned else speed[method, kept]}
+        for control in (*CONTROLS, "ia_red2"):
             other = clips[(clips["method"] == control) & (clips["kept"] == kept) & (clips["tuned"] == tuned)]
             if len(other) == len(own) and method != control:
-                differences = own["right"].to_numpy(int) - other["right"].to_numpy(int)
-                change = paired_change(differences, own["group"])
-                row |= {f"vs_{control}": 100 * change.change, f"vs_{control}_low": 100 * change.low}
-                row |= {f"vs_{control}_high": 100 * change.high}
+                row |= _change(f"vs_{control}", own["right"].to_numpy() - other["right"].to_numpy(), own["group"])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _change(name: str, values: pd.Series, groups: pd.Series) -> dict[str, float]:
+    found = paired_change(values, groups)
+    return {name: 100 * found.change, f"{name}_low": 100 * found.low, f"{name}_high": 100 * found.high}
+
+
+@styled()
+def cut_figure(cut: pd.DataFrame) -> Figure:
+    """Draw top-1 against multiply-adds of what is cut, alone and with half of the tokens (the paper's figure 5)."""
+    figure = new_figure(6.0, 4.0)
+    axes = figure.add_subplot()
+    whole = (cut["weights_cut"] == 0) & (cut["layers"] == 0)
+    curves = {
+        "fewer tokens (IA-RED²)": (whole, BLUE, "o", "-"),
+        "weights cut": ((cut["layers"] == 0) & (cut["kept"] == 1), VERMILLION, "s", "-"),
+        "weights cut, half of the tokens": ((cut["layers"] == 0) & (cut["kept"] == 0.5), ORANGE, "s", "--"),
+        "layers removed": ((cut["weights_cut"] == 0) & (cut["kept"] == 1), GREEN, "^", "-"),
+        "layers removed, half of the tokens": ((cut["weights_cut"] == 0) & (cut["kept"] == 0.5), INK, "^", "--"),
+    }
+    for label, (rows, colour, marker, line) in curves.items():
+        points = cut[rows].sort_values("macs_pct")
+        axes.plot(points["macs_pct"], points["top1"], color=colour, marker=marker, linestyle=line, label=label)
+    axes.set_xlabel("Multiply-adds (% of the whole model)")
+    axes.set_ylabel("Top-1 accuracy (%)")
+    finish_axes(axes)
+    figure.legend(loc="outside lower center", ncols=2)
+    note = "Nothing tuned. Weights that are zero count as saved, which dense kernels do not do."
+    set_titles(axes, "Weights, layers and tokens, alone and together", [note])
+    return figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="timesformer_joint_demo", help="a registered backbone of one stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--motion", action="store_true", help="interpreters that see how tokens change")
+    parser.add_argument("--groups", type=int, default=1, help="groups of layers, each with an interpreter")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[], help="other resolutions to train at, in pixels")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--figures", type=Path, help="folder of the figure ia_red2_cuts")
     add_results_option(parser)
     args = parser.parse_args()
-    parts, cuts = [], []
+    parts, cuts, sizes, speed = [], [], [], {}
     for seed in args.seeds:
-        runs = train_all(args.backbone, seed, (args.out / f"seed{seed}").resolve(), args.motion)
-        found = tested(runs)
-        parts.append(found.assign(seed=seed))
+        out = (args.out / f"seed{seed}").resolve()
+        runs = train_all(args.backbone, seed, out, args.groups)
+        parts.append(tested(runs).assign(seed=seed))
+        speed = speed or speeds(runs)
         cuts += [{"seed": seed, **row} for row in cut_and_reduced(runs)]
-    rows = summed_up(pd.concat(parts, ignore_index=True))
-    cut = pd.DataFrame(cuts).groupby(["weights_cut", "kept"], as_index=False)["top1"].mean()
+        for size in args.sizes:
+            sizes += [{"seed": seed, **row} for row in at_size(train_size(args.backbone, seed, out, size), size)]
+    rows = summed_up(pd.concat(parts, ignore_index=True), speed)
+    cut = pd.DataFrame(cuts).groupby(["weights_cut", "layers", "kept"], as_index=False)[["macs_pct", "top1"]].mean()
     print(rows.to_string(index=False))
-    print(cut.pivot(index="weights_cut", columns="kept", values="top1").to_string())
+    print(cut.to_string(index=False))
     if args.results is not None:
-        write_result(args.results, rows, cut=cut)
+        write_result(args.results, rows, backbone=args.backbone, seeds=args.seeds, cut=cut, sizes=sizes)
+    if args.figures is not None:
+        save_figure(cut_figure(cut), args.figures, "ia_red2_cuts")
 
 
 if __name__ == "__main__":
