@@ -24,6 +24,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -36,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.policies import CONTROLS, POLICIES, Clips, clips_of, model_in, right, train_all, train_size  # noqa: E402
 from benchmarks.result_files import add_results_option, write_result  # noqa: E402
 from sightline import library  # noqa: E402
-from sightline.backbones import Backbone, Place, Reducer, TokenState  # noqa: E402
+from sightline.backbones import Backbone, Place, Reducer, TokenState, run_steps  # noqa: E402
 from sightline.export.counting import count_cost, macs_by_clip  # noqa: E402
 from sightline.export.latency import compare_latency  # noqa: E402
 from sightline.report.figures.saving import save_figure  # noqa: E402
@@ -148,21 +149,15 @@ def cut_weights(backbone: Backbone, share: float) -> Backbone:
     return smaller
 
 
+@torch.no_grad()
 def linear_macs(backbone: Backbone, clip: Tensor, reducer: Reducer | None) -> int:
-    """Return the multiply-adds of the blocks' linear layers for one clip (1, 3, T, H, W)."""
-    found: list[int] = []
-
-    def count(module: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
-        found.append(output.numel() * module.in_features)
-
-    handles = [module.register_forward_hook(count) for module in _linear(backbone)]
-    try:
-        with torch.no_grad():
-            backbone(clip, reducer=reducer)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sum(found)
+    """Return the multiply-adds of the blocks' linear layers for one clip (1, 3, T, H, W): weights times tokens."""
+    weights = {
+        index: sum(module.weight.numel() for module in layer.modules() if isinstance(module, nn.Linear))
+        for index, layer in backbone.layer_modules().items()
+    }
+    steps = run_steps(backbone, backbone.embed(clip, reducer), reducer=reducer)
+    return sum(weights[step.index] * step.before.tokens.shape[1] for step in steps if step.kind == "mlp")
 
 
 def _linear(backbone: Backbone) -> list[nn.Linear]:
@@ -191,11 +186,11 @@ def cut_and_reduced(runs: dict[str, RunFolder]) -> list[dict[str, float]]:
     return rows
 
 
-def at_size(runs: dict[str, RunFolder], size: int) -> list[dict[str, float]]:
-    """Return top-1 of a base and of its policy at every share, at one resolution."""
+def by_share(runs: dict[str, RunFolder]) -> list[dict[str, Any]]:
+    """Return top-1 of a base and of its policy at every share, with their resolution."""
     unseen, base, policy = clips_of(runs["base"], "val", "test"), model_in(runs["base"]), model_in(runs["ia_red2"])
     tokens = trace(policy, unseen.clips[:1], IARED2(kept=1.0))[0].cells.shape[1]
-    about = {"size": size, "tokens": tokens}
+    about: dict[str, Any] = {"size": base.input_spec.height, "tokens": tokens}
     rows = [{**about, "kept": 1.0, "method": "all tokens", "top1": float(right(base, unseen).mean())}]
     for kept in KEPT:
         for method in ("ia_red2", "random"):
@@ -208,8 +203,9 @@ def at_size(runs: dict[str, RunFolder], size: int) -> list[dict[str, float]]:
 def summed_up(clips: pd.DataFrame, speed: dict[tuple[str, float], float]) -> pd.DataFrame:
     """Return accuracies over the clips of all seeds, with intervals, and differences to the controls, in points."""
     rows = []
-    for (method, kept, tuned), own in clips.groupby(["method", "kept", "tuned"], sort=False):
-        row = {"method": method, "kept": kept, "tuned": tuned, "clips": len(own)}
+    for way, own in clips.groupby(["method", "kept", "tuned"], sort=False):
+        method, kept, tuned = cast("tuple[str, float, bool]", way)
+        row: dict[str, Any] = {"method": method, "kept": kept, "tuned": tuned, "clips": len(own)}
         row |= _change("top1", own["right"], own["group"]) | {"video1": 100 * own["right_in_3"].mean()}
         row |= {"by_seed": " ".join(f"{100 * one:.1f}" for one in own.groupby("seed")["right"].mean())}
         row |= {"clips_per_s": None if tuned else speed[method, kept]}
@@ -261,21 +257,28 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="folder of the figure ia_red2_cuts")
     add_results_option(parser)
     args = parser.parse_args()
-    parts, cuts, sizes, speed = [], [], [], {}
+    parts: list[pd.DataFrame] = []
+    cuts: list[dict[str, float]] = []
+    sizes: list[dict[str, Any]] = []
+    speed: dict[tuple[str, float], float] = {}
     for seed in args.seeds:
         out = (args.out / f"seed{seed}").resolve()
         runs = train_all(args.backbone, seed, out, args.groups)
         parts.append(tested(runs).assign(seed=seed))
         speed = speed or speeds(runs)
         cuts += [{"seed": seed, **row} for row in cut_and_reduced(runs)]
-        for size in args.sizes:
-            sizes += [{"seed": seed, **row} for row in at_size(train_size(args.backbone, seed, out, size), size)]
+        resolutions = [runs, *(train_size(args.backbone, seed, out, size) for size in args.sizes)]
+        sizes += [row for found in resolutions if args.sizes for row in by_share(found)]
     rows = summed_up(pd.concat(parts, ignore_index=True), speed)
     cut = pd.DataFrame(cuts).groupby(["weights_cut", "layers", "kept"], as_index=False)[["macs_pct", "top1"]].mean()
     print(rows.to_string(index=False))
     print(cut.to_string(index=False))
     if args.results is not None:
-        write_result(args.results, rows, backbone=args.backbone, seeds=args.seeds, cut=cut, sizes=sizes)
+        tables: dict[str, Any] = {"cut": cut}
+        if sizes:
+            by = ["size", "tokens", "method", "kept"]
+            tables["sizes"] = pd.DataFrame(sizes).groupby(by, as_index=False, sort=False)["top1"].mean()
+        write_result(args.results, rows, backbone=args.backbone, seeds=args.seeds, **tables)
     if args.figures is not None:
         save_figure(cut_figure(cut), args.figures, "ia_red2_cuts")
 

@@ -65,14 +65,14 @@ def train_all(backbone: str, seed: int, out: Path, groups: int = 1) -> dict[str,
         folder = "policy-motion" if motion else "policy"
         runs[name] = train_policy(folder, runs["base"], out, same, motion, groups)
     for name in (*CONTROLS, *POLICIES):
-        motion = POLICIES.get(name)
-        start = runs["base" if motion is None else name]
+        learned = name in POLICIES
+        start = runs[name if learned else "base"]
         tokens = ["--model.tokens", f'{{"name": "{name.split()[0]}"}}']
-        held = ["--model.interpreters", "null" if motion is None else _interpreters(motion, groups)]
-        epochs = ["--model.policy_epochs", "0", "--model.tuning_epochs"]
+        held = ["--model.interpreters", _interpreters(POLICIES[name], groups) if learned else "null"]
         # Blocks behind every group are tuned in turn: as many epochs in all for what has no groups.
-        epochs += [str(TUNING if motion is None else -(-TUNING // groups))]
-        epochs += ["--trainer.max_epochs", str(TUNING if motion is None else groups * -(-TUNING // groups))]
+        each = -(-TUNING // groups) if learned else TUNING
+        epochs = ["--model.policy_epochs", "0", "--model.tuning_epochs", str(each)]
+        epochs += ["--trainer.max_epochs", str(each * groups if learned else each)]
         weights = ["--model.weights", str(start.best_checkpoint), "--checkpoint.monitor", "val/top1"]
         folder = f"tuned-{name.replace(' ', '-')}"
         runs[f"tuned {name}"] = train(folder, out, POLICY, *same, *epochs, *weights, *tokens, *held)

@@ -40,12 +40,25 @@ def _token_ablations(content: dict[str, Any]) -> Records:
 def _policies_beside(content: dict[str, Any]) -> Records:
     """Put what was tested at one share, untuned or tuned, into one row."""
     against = [f"vs_{control}{end}" for control in ("random", "temporal_difference") for end in ("", "_low", "_high")]
-    rows = [
-        {**row, "model": "tuned for it" if row["tuned"] else "as it is"} for row in content["rows"] if row["kept"] < 1
-    ]
+    rows = [{**row, "model": TUNED if row["tuned"] else "as it is"} for row in content["rows"] if row["kept"] < 1]
     return side_by_side(rows, lambda row: row["method"], "top1", *against, by=("tuned", "kept"))
 
 
+def _by_views(content: dict[str, Any]) -> Records:
+    """Return errors in one and in three crops, untuned, as the paper's table of video has them."""
+    rows = [row for row in content["rows"] if not row["tuned"]]
+    return [{**row, "clip1": 100 - row["top1"], "video1": 100 - row["video1"]} for row in rows]
+
+
+def _by_size(content: dict[str, Any]) -> Records:
+    """Put all shares of one method and resolution into one row."""
+    dense = {row["size"]: row["top1"] for row in content["sizes"] if row["kept"] == 1}
+    rows = [row for row in content["sizes"] if row["kept"] < 1]
+    beside = side_by_side(rows, lambda row: f"kept {row['kept']:.0%}", "top1", by=("size", "method"))
+    return [{**row, "dense": dense[row["size"]]} for row in beside]
+
+
+TUNED = "tuned for it"
 MOVEMENT_AT = 70
 """Share of kept tokens, in percent, at which kinds of clips are told apart."""
 RIVALS = {
@@ -54,6 +67,11 @@ RIVALS = {
     "RLT, fixed share": "rlt fixed=share", "ToMe": "tome",
 }  # fmt: skip
 """Token reductions that are compared with random dropping: heading -> name in the file."""
+POLICIES = {
+    "random": "random", "temporal difference": "temporal_difference", "attention": "attention", "STA": "sta",
+    "one map for all clips": "one map", "IA-RED²": "ia_red2", "with motion": "ia_red2 motion",
+}  # fmt: skip
+"""What is compared with IA-RED²: heading -> name in the file."""
 AGAINST_RANDOM = "{METHOD vs_random:+.1f} ({METHOD vs_random_low:.1f} to {METHOD vs_random_high:.1f})"
 TOKEN_SECTIONS = {
     "token_methods": Section(
@@ -82,21 +100,35 @@ TOKEN_SECTIONS = {
         _by_movement,
     ),
     "ia_red2": Section(
+        {"kept": "{kept:.0%}", "model": "{model}", **_columns("{METHOD top1:.1f}", POLICIES)}, _policies_beside
+    ),
+    "ia_red2_differences": Section(
         {
             "kept": "{kept:.0%}", "model": "{model}",
-            **_columns(
-                "{METHOD top1:.1f}",
-                {
-                    "random": "random", "temporal difference": "temporal_difference", "attention": "attention",
-                    "STA": "sta", "one map for all clips": "one map", "IA-RED²": "ia_red2",
-                },
-            ),
-            "IA-RED² - random": AGAINST_RANDOM.replace("METHOD", "ia_red2"),
-            "IA-RED² - temporal difference": AGAINST_RANDOM.replace("METHOD", "ia_red2").replace(
-                "vs_random", "vs_temporal_difference"
-            ),
+            **{
+                f"{heading} - {control.replace('_', ' ')}": (
+                    AGAINST_RANDOM.replace("METHOD", name).replace("random", control)
+                )
+                for heading, name in (("IA-RED²", "ia_red2"), ("with motion", "ia_red2 motion"))
+                for control in ("random", "temporal_difference")
+            },
         },
         _policies_beside,
+    ),
+    "ia_red2_views": Section(
+        {
+            "method": "{method}", "kept": "{kept:.0%}", "clip-1 error, %": "{clip1:.1f}",
+            "video-1 error, %": "{video1:.1f}", "clips/s": "{clips_per_s:.0f}",
+        },
+        _by_views,
+        timed=True,
+    ),
+    "ia_red2_sizes": Section(
+        {
+            "pixels": "{size}", "tokens": "{tokens}", "method": "{method}", "all tokens": "{dense:.1f}",
+            **{f"kept {share}": f"{{kept {share} top1:.1f}}" for share in ("70%", "50%", "30%")},
+        },
+        _by_size,
     ),
     "tokens_speed": Section(
         {

@@ -1,6 +1,6 @@
 """Time models that run with fewer tokens against the same models with all of them.
 
-    python benchmarks/tokens.py --results docs/results/tokens_speed.json      # STA, full-size models, one CPU thread
+    python benchmarks/tokens.py --results docs/results/tokens_speed.json      # full-size models, one CPU thread
     python benchmarks/tokens.py --cases vit_base_videomae --clips noise --repeats 3
     python benchmarks/tokens.py --batch 32 --device cuda --precision bf16
     python benchmarks/tokens.py --ablations --run runs/x      # no times: see benchmarks/token_ablations.py
@@ -44,21 +44,25 @@ class Case:
     Attributes:
         frames: Frames of a clip.
         amounts: STA's ``r``.
-        limits: Largest share of the dense model's CPU time that is asked of each, on one thread.
+        limits: Largest share of the dense model's CPU time that is asked of each, on one thread; else, of a ViT, the
+            share of multiply-adds and `ABOVE_MACS`.
+        kept: Shares that IA-RED² keeps, by interpreters of random weights.
     """
 
     frames: int
     amounts: tuple[int, ...]
     limits: tuple[float, ...] = ()
+    kept: tuple[float, ...] = ()
 
 
 CASES = {
-    "vit_base_videomae": Case(16, (32, 48, 64)),  # asked: the share of multiply-adds + 0.03
+    "vit_base_videomae": Case(16, (32, 48, 64), kept=(0.7, 0.5, 0.3)),
     "video_swin_s": Case(32, (192, 256, 320), (0.76, 0.67, 0.58)),
     "timesformer_base": Case(8, (32, 48, 64), (0.83, 0.73, 0.63)),
     "mvit_v2_s": Case(16, (192, 256)),
 }
-ABOVE_MACS = 0.03
+ABOVE_MACS = {"sta": 0.03, "ia_red2": 0.05}
+"""What a ViT's share of the CPU time may be above that of the multiply-adds, by method."""
 
 
 def noise(backbone: Backbone, batch: int) -> Tensor:
@@ -85,28 +89,31 @@ CLIPS = {"noise": noise, "one moving object": moving}
 def rows_of(name: str, kind: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each amount: shares of multiply-adds and of time, and the largest that is asked for."""
     case, device = CASES[name], torch.device(args.device)
-    backbone = build_backbone(name, CLASSES, {"frames": case.frames, "size": SIZE}).eval()
+    options = {"frames": case.frames, "size": SIZE}
+    backbone = build_backbone(name, CLASSES, options, interpreters={} if case.kept else None).eval()
     randomise(backbone)
     backbone.to(device)
     clips = CLIPS[kind](backbone, args.batch).to(device)
-    specs = {r: TokenReduction.of("sta", {"r": r, "attention": args.attention}) for r in case.amounts}
-    runs = {r: partial(backbone, clips, reducer=spec.build()) for r, spec in specs.items()}
+    specs = [TokenReduction.of("sta", {"r": r, "attention": args.attention}) for r in case.amounts]
+    specs += [TokenReduction.of("ia_red2", {"kept": kept}) for kept in case.kept]
+    runs = {spec: partial(backbone, clips, reducer=spec.build()) for spec in specs}
     precision = torch.autocast(device.type, torch.bfloat16) if args.precision == "bf16" else contextlib.nullcontext()
-    times: dict[int, list[tuple[float, float]]] = {r: [] for r in runs}
+    times: dict[TokenReduction, list[tuple[float, float]]] = {spec: [] for spec in specs}
     dense = partial(backbone, clips)
     with precision:
         for run in (dense, *runs.values()):
             run()
         for _ in range(args.repeats):
             whole = seconds(dense, device)
-            for r, run in runs.items():
-                times[r].append((whole, seconds(run, device)))
+            for spec, run in runs.items():
+                times[spec].append((whole, seconds(run, device)))
     macs = count_cost(backbone).macs
     rows = []
-    for place, (r, spec) in enumerate(specs.items()):
-        ratios = [reduced / whole for whole, reduced in times[r]]
+    for place, spec in enumerate(specs):
+        ratios = [reduced / whole for whole, reduced in times[spec]]
         share = macs_by_clip(backbone, spec.build(), clips[:1])[0] / macs
-        limit = case.limits[place] if case.limits else (share + ABOVE_MACS if name.startswith("vit") else 1.0)
+        above = share + ABOVE_MACS[spec.name] if name.startswith("vit") else 1.0
+        limit = case.limits[place] if case.limits else above
         rows.append(
             {
                 "backbone": name,
@@ -115,9 +122,9 @@ def rows_of(name: str, kind: str, args: argparse.Namespace) -> list[dict[str, An
                 "batch": args.batch,
                 "tokens": spec.label,
                 "kept": round(float(kept_share(backbone, clips[:1], spec.build()).mean()), 4),
-                "dense_s": round(statistics.median(whole for whole, _ in times[r]), 3),
-                "s": round(statistics.median(reduced for _, reduced in times[r]), 3),
-                "clips_per_s": round(args.batch / statistics.median(reduced for _, reduced in times[r]), 3),
+                "dense_s": round(statistics.median(whole for whole, _ in times[spec]), 3),
+                "s": round(statistics.median(reduced for _, reduced in times[spec]), 3),
+                "clips_per_s": round(args.batch / statistics.median(reduced for _, reduced in times[spec]), 3),
                 "share_of_time": round(statistics.median(ratios), 3),
                 "lowest": round(min(ratios), 3),
                 "highest": round(max(ratios), 3),
