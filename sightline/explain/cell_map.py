@@ -48,6 +48,13 @@ class CellMap:
             values = _shared_out(values, layout.merged_into)
         return CellMap(values[:, :spare].unflatten(1, (t, h, w)), layout.cell, clip)
 
+    @staticmethod
+    def over(values: Tensor, clip: InputSpec) -> CellMap:
+        """Spread values (B, t, h, w) evenly over a clip: cells are as large as covers it."""
+        sizes = zip((clip.frames, clip.height, clip.width), values.shape[1:], strict=True)
+        t, h, w = (-(-size // cells) for size, cells in sizes)
+        return CellMap(values.float(), (t, h, w), clip)
+
     def times(self, other: CellMap) -> CellMap:
         """Return the product cell by cell, e.g. of a spatial and a temporal map of TimeSformer.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sightline.backbones import Backbone
 from sightline.backbones.contract.reducer import ReductionPoints
+from sightline.options import split_options
 from sightline.tokens.registry import REDUCERS
 from sightline.tokens.spec import TokenReduction
 
@@ -32,12 +33,7 @@ def read_method(asked: str | Mapping[str, Any]) -> TokenReduction:
             f"Expected a list of token reductions, got {asked}. Commas within an option need quotes there: "
             "--methods \"['sta:schedule=48,48,48',random]\"."
         )
-    name, *given = asked.split(":")
-    pairs = [word.partition("=") for word in given]
-    bad = next((word for word, pair in zip(given, pairs, strict=True) if not (pair[0] and pair[1])), None)
-    if bad is not None:
-        raise ValueError(f"Expected an option of {name} as name=value, got {bad!r} in {asked!r}.")
-    return TokenReduction.from_text(name.strip(), {key.strip(): value.strip() for key, _, value in pairs})
+    return TokenReduction.from_text(*split_options(asked))
 
 
 def read_methods(asked: Sequence[str | Mapping[str, Any]]) -> list[TokenReduction]:

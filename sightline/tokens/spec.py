@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sightline.options import Value, checked_option, defaults_of, read_option
 from sightline.tokens.registry import REDUCERS
 from sightline.tokens.token_reducer import TokenReducer
 
-Value = bool | int | float | str
 # Of a label: with the rest of a plan's name it stays near 100 characters, and folders' paths within what systems allow.
 LONGEST_LABEL = 60
 
@@ -43,7 +42,7 @@ class TokenReduction:
         for key, value in (options or {}).items():
             if key not in defaults:
                 raise ValueError(f"{name} has no option {key!r}; its options are {', '.join(defaults)}.")
-            given[key] = _of_kind(value, defaults[key], f"{name}.{key}")
+            given[key] = checked_option(value, defaults[key], f"{name}.{key}")
         cls(name, tuple(given.items())).build()  # its own checks of the values
         return cls(name, tuple(sorted((key, value) for key, value in given.items() if value != defaults[key])))
 
@@ -56,7 +55,7 @@ class TokenReduction:
         """
         defaults = _defaults(cls.of(name).name)
         return cls.of(
-            name, {key: _read(text, defaults.get(key, text), f"{name}.{key}") for key, text in options.items()}
+            name, {key: read_option(text, defaults.get(key, text), f"{name}.{key}") for key, text in options.items()}
         )
 
     @property
@@ -106,26 +105,4 @@ class TokenReduction:
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    """Return the options of a registered reducer with their default values."""
-    return {field.name: field.default for field in dataclasses.fields(REDUCERS[name])}
-
-
-def _read(text: str, default: Value, what: str) -> Value:
-    kind = type(default)
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"Option {what} must be true or false, got {text!r}.")
-        return text.lower() == "true"
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise ValueError(f"Option {what} must be of type {kind.__name__}, got {text!r}.") from error
-
-
-def _of_kind(value: Any, default: Any, what: str) -> Value:
-    kind = type(default)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"Option {what} must be of type {kind.__name__}, got {value!r}.")
-    return value
+    return defaults_of(REDUCERS[name])

@@ -135,7 +135,6 @@ class MultiscaleAttention(nn.Module):
             q_class, q_patches = q_class.index_select(2, places), q_patches.index_select(2, places)
         queries = torch.cat((q_class, q_patches), dim=1)
         heads, weights = self._attend(queries, q_patches, keys, values, stepwise)
-        weights = None if weights is None else weights.unsqueeze(1)
         pooled = {"keys": keys, "values": values}
         found = HeadOutputs(
             heads,
@@ -174,13 +173,18 @@ class MultiscaleAttention(nn.Module):
     def _attend(
         self, queries: Tensor, patches: Tensor, keys: Tensor, values: Tensor, stepwise: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return A V of every head, (B, 1 + N', h, d), and the weights A if asked for."""
+        """Return A V of every head, (B, 1 + N', h, d), and the weights A, (B, 1, h, 1 + N', 1 + M), if asked for."""
         scale = self.head_width**-0.5
         if not self.heads:
-            return queries, torch.matmul(queries.transpose(1, 2), keys.transpose(2, 3)) if stepwise else None
+            return queries, torch.matmul(queries.transpose(1, 2), keys.transpose(2, 3)).unsqueeze(
+                1
+            ) if stepwise else None
         terms = self._terms(patches)
         if stepwise or only_counts(queries):  # those of the fold would distort the count
-            out, weights = attention_with_weights(queries.transpose(1, 2), keys, values, relative_bias(terms), scale)
+            b, m, h = queries.shape[:3]
+            out, weights = attention_with_weights(
+                queries.transpose(1, 2), keys, values, relative_bias(terms), scale, (b, 1, h, m, keys.shape[2])
+            )
             return out.transpose(1, 2), weights
         out = attention(*fold(queries, keys, values, terms, self.key_cells, scale), scale=1.0)
         return out.transpose(1, 2)[..., : self.head_width], None

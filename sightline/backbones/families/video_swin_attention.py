@@ -59,8 +59,7 @@ class WindowAttention(nn.Module):
         q, k, v = (part.reshape(*fold, n, part.shape[-1]) for part in qkv)
         bias, found = self.bias(geometry), None
         if weights:
-            out, found = attention_with_weights(q, k, v, bias)
-            found = found.view(b, w, h, n, n)
+            out, found = attention_with_weights(q, k, v, bias, shape=(b, w, h, n, n))
         else:
             out = attention(q, k, v, bias)
         heads = out.view(b, w, h, n, d).transpose(2, 3).reshape(b, w * n, h, d)

@@ -50,11 +50,29 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale
 
 
 def attention_with_weights(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The same, step by step: returns the output (B, h, n, d) and the weights (B, h, n, m)."""
+    """The same, step by step: returns the output (B, h, n, d) and the weights (B, h, n, m).
+
+    Args:
+        q: As of `attention`, and so are k, v, bias and scale.
+        k: Likewise.
+        v: Likewise.
+        bias: Likewise.
+        scale: Likewise.
+        shape: What the weights are to be viewed as. The output is computed from that view, so that a gradient at the
+            weights that are returned is that of the output.
+    """
     logits = torch.matmul(q * (q.shape[-1] ** -0.5 if scale is None else scale), k.transpose(-2, -1))
     if bias is not None:
         logits = logits.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else logits + bias
     weights = torch.softmax(logits, dim=-1)
-    return torch.matmul(weights, v), weights
+    if shape is None:
+        return torch.matmul(weights, v), weights
+    viewed = weights.view(shape)
+    return torch.matmul(viewed.view(weights.shape), v), viewed

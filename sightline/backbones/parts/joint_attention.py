@@ -85,8 +85,7 @@ class SelfAttention(nn.Module):
         q, k, v = qkv.view(b * g, n, 3, h, d).permute(2, 0, 3, 1, 4)
         found = None
         if weights:
-            out, found = attention_with_weights(q, k, v, mask)
-            found = found.view(b, g, h, n, n)
+            out, found = attention_with_weights(q, k, v, mask, shape=(b, g, h, n, n))
         else:
             out = attention(q, k, v, mask)
         return HeadOutputs(
