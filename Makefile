@@ -46,7 +46,7 @@ tree: ## Renew the tree in CONTRIBUTING.md
 
 .PHONY: lock
 lock: ## Renew requirements.lock (needs uv); it holds hashes and no registry address
-	@uv pip compile pyproject.toml --extra dev --extra train --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+	@uv pip compile pyproject.toml --extra dev --extra train --extra explain --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
 
 .PHONY: clean
 clean: ## Delete caches (not .venv, data or runs)

@@ -10,10 +10,15 @@ from sightline.backbones import Backbone
 from sightline.explain.attribution.method import Method
 from sightline.explain.methods.chefer import GenericRelevance
 from sightline.explain.methods.controls import Brightness, CentrePrior, MotionEnergy, RandomMap
+from sightline.explain.methods.grad_cam import GradCAM
+from sightline.explain.methods.integrated_gradients import IntegratedGradients
 from sightline.explain.methods.layer_attention import HeadAttention, RawAttention, Rollout
 from sightline.explain.methods.legrad import LeGrad
+from sightline.explain.methods.occlusion import Occlusion
 from sightline.explain.methods.relevant_heads import RelevantHeads
 from sightline.explain.methods.staa import STAA
+from sightline.explain.methods.surrogates import LIME, KernelSHAP
+from sightline.explain.methods.token_sampling import TokenSampling
 from sightline.options import checked_option, defaults_of, read_option, split_options
 
 _METHODS: tuple[type[Method], ...] = (
@@ -24,6 +29,12 @@ _METHODS: tuple[type[Method], ...] = (
     RelevantHeads,
     GenericRelevance,
     LeGrad,
+    GradCAM,
+    IntegratedGradients,
+    Occlusion,
+    KernelSHAP,
+    LIME,
+    TokenSampling,
     RandomMap,
     CentrePrior,
     MotionEnergy,

@@ -15,8 +15,6 @@ Shapes: B clips, (T, H, W) tubelets.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -24,7 +22,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from sightline.backbones import Backbone
 from sightline.explain.cell_map import CellMap
 
-Base = Literal["blur", "freeze"]
+BASES = ("blur", "freeze")
 MOST_ROWS = 14
 
 
@@ -51,14 +49,31 @@ def tubelet_ids(grid: tuple[int, int, int], backbone: Backbone) -> Tensor:
 
 def blurred(clips: Tensor) -> Tensor:
     """Return clips (B, 3, T, H, W), uint8 or float in [0, 1], blurred beyond recognition, float in [0, 1]."""
-    pixels = clips.float() / 255 if clips.dtype == torch.uint8 else clips
+    pixels = as_pixels(clips)
     sigma = max(pixels.shape[-1] / 8, 1.0)
     # As wide as a frame of this size can be padded by reflection.
     size = min(2 * round(2 * sigma) + 1, 2 * (min(pixels.shape[-2:]) // 2) - 1)
     return gaussian_blur(pixels.transpose(1, 2).contiguous(), [size, size], [sigma, sigma]).transpose(1, 2)
 
 
-def with_tubelets(clips: Tensor, kept: Tensor, ids: Tensor, base: Base) -> Tensor:
+def base_clips(clips: Tensor, base: str) -> Tensor:
+    """Return the clips of which every tubelet is gone, float in [0, 1]."""
+    check_base(base)
+    return blurred(clips) if base == "blur" else as_pixels(clips)[:, :, :1].expand_as(clips).clone()
+
+
+def as_pixels(clips: Tensor) -> Tensor:
+    """Return clips as float in [0, 1]."""
+    return clips.float() / 255 if clips.dtype == torch.uint8 else clips
+
+
+def check_base(base: str) -> None:
+    """Raise ValueError unless a base is known."""
+    if base not in BASES:
+        raise ValueError(f"base must be {' or '.join(map(repr, BASES))}, got {base!r}.")
+
+
+def with_tubelets(clips: Tensor, kept: Tensor, ids: Tensor, base: str) -> Tensor:
     """Return clips of which only some tubelets are left, float in [0, 1].
 
     Args:
@@ -70,9 +85,8 @@ def with_tubelets(clips: Tensor, kept: Tensor, ids: Tensor, base: Base) -> Tenso
     Raises:
         ValueError: If the base is unknown.
     """
-    if base not in get_args(Base):
-        raise ValueError(f"base must be {' or '.join(map(repr, get_args(Base)))}, got {base!r}.")
-    pixels = clips.float() / 255 if clips.dtype == torch.uint8 else clips
+    check_base(base)
+    pixels = as_pixels(clips)
     stays = kept[:, ids.to(kept.device)].unsqueeze(1)  # (B, 1, T, H, W)
     if base == "blur":
         return torch.where(stays, pixels, blurred(clips))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sightline.backbones import Backbone
 from sightline.explain.attribution.method import Attribution, Method
-from sightline.explain.attribution.tubelets import tubelet_grid
+from sightline.explain.attribution.tubelets import as_pixels, tubelet_grid
 from sightline.explain.cell_map import CellMap
 
 # Of red, green and blue in luminance (ITU-R BT.601).
@@ -135,8 +135,7 @@ def with_new_weights(backbone: Backbone, seed: int, names: frozenset[str] | None
 
 def luminance(clips: Tensor) -> Tensor:
     """Return the luminance of clips (B, 3, T, H, W), uint8 or float in [0, 1], in [0, 1], (B, T, H, W)."""
-    pixels = clips.float() / 255 if clips.dtype == torch.uint8 else clips.float()
-    return torch.einsum("bcthw,c->bthw", pixels, torch.tensor(LUMA, device=clips.device))
+    return torch.einsum("bcthw,c->bthw", as_pixels(clips).float(), torch.tensor(LUMA, device=clips.device))
 
 
 def cell_means(values: Tensor, grid: tuple[int, int, int]) -> Tensor:

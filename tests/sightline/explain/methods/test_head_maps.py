@@ -101,7 +101,7 @@ def test_only_the_layers_asked_for_compute_weights(monkeypatch: pytest.MonkeyPat
     stepwise, fused = [], []
     observed, plain = attention.attention_with_weights, attention.attention
     room = "sightline.backbones.families.video_swin_attention"
-    monkeypatch.setattr(f"{room}.attention_with_weights", lambda *a: stepwise.append(1) or observed(*a))
+    monkeypatch.setattr(f"{room}.attention_with_weights", lambda *a, **k: stepwise.append(1) or observed(*a, **k))
     monkeypatch.setattr(f"{room}.attention", lambda *a: fused.append(1) or plain(*a))
     head_maps(
         backbone, clips_for(backbone), [Unit(4, "attention", 7), Unit(1, "attention", 0), Unit(4, "attention", 2)]
