@@ -1,6 +1,7 @@
 """What runs around and after a fit."""
 
 from callbacks.ablation import HeadAblation, LayerAblation
+from callbacks.attribution.comparison import AttributionComparison
 from callbacks.galleries.attention import AttentionGallery
 from callbacks.galleries.side_by_side import SideBySideGallery
 from callbacks.galleries.tokens import TokenGallery
@@ -18,6 +19,7 @@ from callbacks.tokens.comparison import TokenComparison
 
 __all__ = [
     "AttentionGallery",
+    "AttributionComparison",
     "GradientScreening",
     "HeadAblation",
     "LayerAblation",

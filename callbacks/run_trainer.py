@@ -1,4 +1,4 @@
-"""The Trainer whose further methods analyse a trained model: the commands ablate, prune, tokens and explain."""
+"""The Trainer whose further methods analyse a trained model: ablate, prune, tokens, attribute and explain."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import lightning as L
 
 from callbacks.ablation import HeadAblation, LayerAblation
 from callbacks.analysis import Analysis, Sampling, make_context, ranks_of, settle_kernels_of
+from callbacks.attribution.comparison import AttributionComparison
 from callbacks.galleries.attention import AttentionGallery
 from callbacks.galleries.tokens import TokenGallery
 from callbacks.pointing_game import PointingGame
@@ -27,6 +28,7 @@ DEFAULT_ANALYSES: dict[str, list[Callable[[], Analysis]]] = {
     "ablate": [HeadAblation, LayerAblation, RelevanceBoxplots],
     "prune": [PrunedCheckpoints],
     "tokens": [TokenComparison],
+    "attribute": [AttributionComparison],
     "explain": [AttentionGallery, partial(PointingGame, skip_unknown=True), partial(TokenGallery, skip_without=True)],
 }
 Split = Literal["train", "val", "test"]
@@ -97,6 +99,34 @@ class RunTrainer(L.Trainer):
             if isinstance(step, TokenComparison):
                 step.override(methods, kept)
         self._analyse("tokens", model, datamodule, ckpt_path, "test", steps=steps)
+
+    def attribute(
+        self,
+        model: VideoClassifier,
+        datamodule: ClipDataModule,
+        ckpt_path: str | None = None,
+        split: Split = "test",
+        methods: list[str | dict[str, Any]] | None = None,
+        metrics: list[str] | None = None,
+        clips: int | None = None,
+    ) -> None:
+        """Measure how right attribution methods are on a trained model, by one yardstick and beside controls.
+
+        Args:
+            model: The classifier.
+            datamodule: The data.
+            ckpt_path: The weights; the run's best if not given.
+            split: The clips to measure on.
+            methods: Methods by name, e.g. [staa,chefer], with options as staa:lam=1.5. As configured, by default all
+                that work with the model in a pass or a few, and the controls, if not given.
+            metrics: Groups of metrics, e.g. [removal,localisation]. As configured, if not given.
+            clips: How many clips, spread evenly over the split. As configured, if not given.
+        """
+        steps = self._steps("attribute")
+        for step in steps:
+            if isinstance(step, AttributionComparison):
+                step.override(methods, metrics, clips)
+        self._analyse("attribute", model, datamodule, ckpt_path, split, steps=steps)
 
     def explain(
         self,

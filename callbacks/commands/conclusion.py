@@ -14,7 +14,7 @@ from sightline.report.verdict.terminal import print_verdict
 from sightline.report.verdict.verdict import run_verdict
 from sightline.run.paths import RunFolder
 
-CHANGING = ("test", "ablate", "prune", "tokens", "explain")
+CHANGING = ("test", "ablate", "prune", "tokens", "attribute", "explain")
 """Commands whose results the page shows. A fit has the callback `Report`."""
 JUDGED = ("fit", "prune", "tokens")
 """Commands after which the verdict may be another."""

@@ -59,6 +59,9 @@ COMMANDS: dict[str, Command] = {
     "tokens": Command(
         "Test a trained model with token reductions at equal shares of kept tokens, without training.", TRAINING
     ),
+    "attribute": Command(
+        "Measure how right attribution methods are on a trained model, by one yardstick and beside controls.", TRAINING
+    ),
     "explain": Command("Show and measure what the heads of a trained model look at.", TRAINING),
     "report": Command(
         "Write one HTML file that shows all results of a run, and print the verdict that it opens with.",

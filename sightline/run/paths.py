@@ -4,7 +4,7 @@ config.yaml  splits.csv  provenance.json  kernels.json  report.html
 checkpoints/   best.ckpt  last.ckpt
 tables/        <name>.csv  predictions/<model>.csv
 figures/       <name>.png  <name>.svg
-attention/     index.json  <clip>_<kind>.png  <clip>_<kind>.mp4  pointing_<split>.parquet
+attention/     index.json  <clip>_<kind>.png  <clip>_<kind>.mp4  pointing_<split>.parquet  attribution_<split>.parquet
 relevance/     <split>/ (see `RelevanceFolder`)
 pruned/        <plan_id>/ (an exported model, see `sightline.export`)
 """
@@ -167,6 +167,10 @@ class RunFolder:
     def captions(self) -> Path:
         """The captions of the pictures and videos in `attention`."""
         return self.attention / "index.json"
+
+    def attribution(self, split: str) -> Path:
+        """Return the scores of attribution methods on a split, by clip, method and metric."""
+        return self.attention / f"attribution_{split}.parquet"
 
     def pointing(self, split: str) -> Path:
         """Return the pointing scores of a split, by clip, head and target."""

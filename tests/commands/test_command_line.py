@@ -148,7 +148,8 @@ def test_help_marks_what_cannot_run_here(monkeypatch, capsys):
     monkeypatch.setattr(registry, "CHECKOUT_ENTRIES", ("nothing",))
     told = " ".join(build_parser().format_help().split())
     marked = [name for name, command in registry.COMMANDS.items() if registry.what_is_lacking(command)]
-    assert marked == ["check-data", "preview", "fit", "validate", "test", "ablate", "prune", "tokens", "explain"]
+    training = ["fit", "validate", "test", "ablate", "prune", "tokens", "attribute", "explain"]
+    assert marked == ["check-data", "preview", *training]
     assert told.count("[not here: needs the Sightline repository]") == len(marked)
 
 

@@ -15,7 +15,7 @@ def run(tmp_path) -> Path:
     return make_run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("command", ["test", "ablate", "prune", "tokens", "explain"])
+@pytest.mark.parametrize("command", ["test", "ablate", "prune", "tokens", "attribute", "explain"])
 def test_a_page_that_is_there_is_written_anew(run, capsys, command):
     conclude(command, run, [])
     assert not (run / "report.html").exists()  # nobody asked for one

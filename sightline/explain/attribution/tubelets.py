@@ -77,7 +77,7 @@ def with_tubelets(clips: Tensor, kept: Tensor, ids: Tensor, base: str) -> Tensor
     """Return clips of which only some tubelets are left, float in [0, 1].
 
     Args:
-        clips: (B, 3, T, H, W), uint8 or float in [0, 1].
+        clips: (B, 3, T, H, W), uint8 or float in [0, 1]; or one clip, of which B variants are made.
         kept: Which tubelets stay, bool (B, M).
         ids: Tubelet of every pixel, see `tubelet_ids`.
         base: What stands in the place of the others.
@@ -92,4 +92,5 @@ def with_tubelets(clips: Tensor, kept: Tensor, ids: Tensor, base: str) -> Tensor
         return torch.where(stays, pixels, blurred(clips))
     frames = torch.arange(pixels.shape[2], device=pixels.device).view(1, 1, -1, 1, 1)
     last = torch.where(stays, frames, 0).cummax(dim=2).values
+    pixels = pixels.expand(len(kept), -1, -1, -1, -1)
     return pixels.gather(2, last.expand_as(pixels))

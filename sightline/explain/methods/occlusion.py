@@ -55,7 +55,7 @@ class Occlusion(Method):
             whole = class_probability(backbone, clip, target.view(1))
             falls = []
             for some in boxes.split(BATCH):
-                lacking = with_tubelets(clip.expand(len(some), -1, -1, -1, -1), ~some, ids, self.base)
+                lacking = with_tubelets(clip, ~some, ids, self.base)
                 falls.append(whole - class_probability(backbone, lacking, target.expand(len(some))))
             weights = boxes.double()
             maps.append((torch.cat(falls) @ weights) / weights.sum(dim=0))

@@ -101,7 +101,7 @@ def curve(
     rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device))
     first = rank[None] < torch.tensor(counts, device=order.device)[:, None]
     kept = first if insert else ~first
-    return score(with_tubelets(clip.expand(len(counts), -1, -1, -1, -1), kept, parts.ids, base))
+    return score(with_tubelets(clip, kept, parts.ids, base))
 
 
 def area(scores: Tensor, counts: list[int]) -> float:

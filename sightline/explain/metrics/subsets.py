@@ -80,8 +80,5 @@ def infidelity(sums: Tensor, falls: Tensor) -> float:
 
 def _falls(score: Score, clip: Tensor, masks: Tensor, parts: Parts, base: str) -> Falls:
     whole = score(clip)
-    found = [
-        whole - score(with_tubelets(clip.expand(len(some), -1, -1, -1, -1), ~some, parts.ids, base))
-        for some in masks.split(32)
-    ]
+    found = [whole - score(with_tubelets(clip, ~some, parts.ids, base)) for some in masks.split(32)]
     return Falls(masks, torch.cat(found))

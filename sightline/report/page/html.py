@@ -16,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sightline.report.figures.style import BAND, BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, RULE, SKY, VERMILLION
+from sightline.report.page.attribution_section import attribution_section
 from sightline.report.page.blocks import Chart, Folded, Section
 from sightline.report.page.confusion_section import confusion_section
 from sightline.report.page.gallery_section import Embedding, gallery_section
@@ -40,7 +41,7 @@ THEME = {
 # What was cut comes first, then whether the model is good, then what the cut rests on.
 _SECTIONS: tuple[Callable[[RunResults], Section], ...] = (
     pruning_section, tokens_section, confusion_section, training_section, data_section, relevance_section,
-    ranking_section, heads_section, pointing_section,
+    ranking_section, heads_section, pointing_section, attribution_section,
 )  # fmt: skip
 
 

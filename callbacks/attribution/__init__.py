@@ -1,0 +1,1 @@
+"""How right attribution methods are."""
