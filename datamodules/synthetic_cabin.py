@@ -121,7 +121,7 @@ class SyntheticCabin(DriverClips):
     @property
     def _taken(self) -> list[int]:
         """The rendered frames that evaluation sees."""
-        return list(uniform_indices(self.cabin.frames, self.settings.frames))
+        return uniform_indices(self.cabin.frames, self.settings.frames)
 
     def truth(self, clip: Clip, masks: bool = False) -> ClipTruth:
         """The boxes of head, hands and the action's key object, and the frames in which the action is under way."""

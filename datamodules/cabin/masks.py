@@ -9,7 +9,6 @@ This module imports neither torch nor Lightning.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +45,9 @@ class MaskCanvas(Canvas):
         rho: Floats | None,
         flank: Floats | None,
         alpha: ArrayLike = 1.0,
-        **look: Any,
+        relief: float = 0.3,
+        soft: float = 0.0,
+        shadow: float = 0.0,
     ) -> None:
         inside = (distance <= 0) & (per_frame(alpha) > 0)
         for name in self.masks.keys() & self._tracked:
