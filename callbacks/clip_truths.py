@@ -14,17 +14,19 @@ class ClipTruths:
         places: Which clips of the split something is known of; none where nothing is.
     """
 
-    def __init__(self, context: Context, boxes: str | None) -> None:
+    def __init__(self, context: Context, boxes: str | None, masks: bool = False) -> None:
         """Look up what is known.
 
         Args:
             context: The run.
             boxes: CSV of boxes in pixels of the videos; None for what the data know of themselves.
+            masks: Whether to tell which pixels things cover as well, where the data know; a CSV does not.
 
         Raises:
             ValueError: If the CSV names clips that the data do not have.
         """
         data, clips = context.data, context.data.clips(context.split)
+        self._masks = masks
         self._data, self._boxes = data, None if boxes is None else read_boxes(boxes)
         self._clips = {clip.sample_id: clip for clip in clips}
         if self._boxes is not None:
@@ -44,4 +46,4 @@ class ClipTruths:
         clip = self._clips[name]
         if self._boxes is not None:
             return video_truth(clip, self._boxes.get(name, ()), self._data.settings)
-        return self._data.truth(clip) or ClipTruth()
+        return self._data.truth(clip, self._masks) or ClipTruth()

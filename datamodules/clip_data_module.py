@@ -146,10 +146,14 @@ class ClipDataModule(L.LightningDataModule):
         """
         return {}
 
-    def truth(self, clip: Clip) -> ClipTruth | None:
+    def truth(self, clip: Clip, masks: bool = False) -> ClipTruth | None:
         """Where things are in a clip as evaluation sees it, and when its action happens; None where nothing is known.
 
         A subclass that knows gives it for every clip. `sightline.video.boxes` reads annotations of any data from a CSV.
+
+        Args:
+            clip: The clip.
+            masks: Whether to tell which pixels things cover as well, which takes longer; a subclass may not know.
         """
         return None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
+from torch import Tensor
 
 from datamodules.cabin.actions import ACTIONS
 from datamodules.cabin.files import (
@@ -20,10 +23,11 @@ from datamodules.cabin.files import (
     video_name,
     write_cabin,
 )
+from datamodules.cabin.masks import clip_masks
 from datamodules.driver_clips import DriverClips
 from sightline.types import Box as TruthBox
 from sightline.types import ClipTruth
-from sightline.video.boxes import ACTION, in_input
+from sightline.video.boxes import ACTION, in_input, input_square
 from sightline.video.clips import Clip
 from sightline.video.sampling import uniform_indices
 
@@ -105,19 +109,39 @@ class SyntheticCabin(DriverClips):
 
     @cached_property
     def _boxes(self) -> dict[str, list[TruthBox]]:
-        """What is visible of head, hands and key object in the rendered frames, by sample_id."""
+        """What is visible of `OBJECTS` in the rendered frames, by sample_id."""
         found: dict[str, list[TruthBox]] = {video_name(name): [] for name in self.cabin.names()}
         columns = ["video", "object", "frame", "x0", "y0", "x1", "y1", "visible"]
         for row in pq.read_table(self.root / "boxes.parquet", columns=columns).to_pylist():
             if row["visible"]:
                 edges = (row[edge] for edge in ("x0", "y0", "x1", "y1"))
-                found[row["video"]].append(TruthBox(_KINDS[row["object"]], row["frame"], *edges))
+                found[row["video"]].append(TruthBox(row["object"], row["frame"], *edges))
         return found
 
-    def truth(self, clip: Clip) -> ClipTruth:
+    @property
+    def _taken(self) -> list[int]:
+        """The rendered frames that evaluation sees."""
+        return uniform_indices(self.cabin.frames, self.settings.frames)
+
+    def truth(self, clip: Clip, masks: bool = False) -> ClipTruth:
         """The boxes of head, hands and the action's key object, and the frames in which the action is under way."""
         acting = perform(self.cabin, *self._names[clip.sample_id])[0].acting > 0.5
         times = [TruthBox(ACTION, int(frame), 0, 0, 0, 0) for frame in acting.nonzero()[0]]
-        boxes = self._boxes[clip.sample_id] + times
-        taken = uniform_indices(self.cabin.frames, self.settings.frames)
-        return in_input(boxes, taken, self.cabin.height, self.cabin.width, self.settings)
+        boxes = [box._replace(name=_KINDS[box.name]) for box in self._boxes[clip.sample_id]] + times
+        found = in_input(boxes, self._taken, self.cabin.height, self.cabin.width, self.settings)
+        return replace(found, masks=self._masks(clip.sample_id)) if masks else found
+
+    def _masks(self, sample_id: str) -> dict[str, Tensor]:
+        """The pixels of head, hands and key object, each in the frames in which it has a box."""
+        size, taken = (self.cabin.height, self.cabin.width), self._taken
+        resized, (top, left) = input_square(*size, self.settings)
+        drawn = clip_masks(self.cabin, *self._names[sample_id], *resized)
+        shown = {(box.name, box.frame) for box in in_input(self._boxes[sample_id], taken, *size, self.settings).boxes}
+        found: dict[str, Tensor] = {}
+        for thing, mask in drawn.items():
+            square = mask[taken, top : top + self.settings.size, left : left + self.settings.size]
+            boxed = torch.tensor([(thing, frame) in shown for frame in range(len(taken))])
+            own = torch.from_numpy(square) & boxed[:, None, None]
+            kind = _KINDS[thing]
+            found[kind] = found[kind] | own if kind in found else own
+        return found

@@ -117,10 +117,13 @@ class ClipTruth:
     Attributes:
         boxes: Where things are; what has no box in a frame is not to be seen there.
         acting: Whether the clip's action is under way, by frame; empty where that is not known.
+        masks: Pixels that things cover, bool (T, H, W) by their name, also where something else hides them; nothing in
+            frames in which they have no box. Empty where that is not known, or was not asked for.
     """
 
     boxes: tuple[Box, ...] = ()
     acting: tuple[bool, ...] = ()
+    masks: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

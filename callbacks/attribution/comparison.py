@@ -82,7 +82,7 @@ class AttributionComparison(Analysis):
                 method.check(module.backbone)
 
     def analyse(self, context: Context) -> None:
-        known = ClipTruths(context, self.boxes)
+        known = ClipTruths(context, self.boxes, masks="localisation" in self.metrics)
         clips = context.data.clips(context.split)
         places = sorted({place * len(clips) // self.clips for place in range(self.clips)}) if clips else []
         if not places:

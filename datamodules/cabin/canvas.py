@@ -64,7 +64,7 @@ class Camera:
         return self._turned(np.asarray(points, dtype=np.float32)) + self._origin
 
 
-def _per_frame(value: ArrayLike) -> Floats:
+def per_frame(value: ArrayLike) -> Floats:
     """Return a number or (T,) array as (T, 1, 1), or (1, 1, 1) where it does not change over time."""
     values = np.asarray(value, dtype=np.float32).reshape(-1)
     if len(values) > 1 and (values == values[0]).all():
@@ -128,10 +128,10 @@ class Canvas:
             look: ``alpha``, ``relief``, ``soft`` and ``shadow`` of `_blend`.
         """
         c = self._points(centre)
-        rx, ry = (_per_frame(r) * self.camera.scale for r in radii)
-        turn = _per_frame(angle) + self.camera.roll
+        rx, ry = (per_frame(r) * self.camera.scale for r in radii)
+        turn = per_frame(angle) + self.camera.roll
         cos, sin = _cos_sin(turn)
-        thick = 0.0 if ring is None else _per_frame(ring) * self.camera.scale
+        thick = 0.0 if ring is None else per_frame(ring) * self.camera.scale
         reach = np.hypot(rx * cos, ry * sin) + thick, np.hypot(rx * sin, ry * cos) + thick
         region = self._open(c, reach, look)
         if region is None:
@@ -157,8 +157,8 @@ class Canvas:
     ) -> None:
         """Paint a line with round ends, tapering from ``radius`` to ``end_radius``."""
         a, b = self._points(start), self._points(end)
-        ra = _per_frame(radius) * self.camera.scale
-        rb = ra if end_radius is None else _per_frame(end_radius) * self.camera.scale
+        ra = per_frame(radius) * self.camera.scale
+        rb = ra if end_radius is None else per_frame(end_radius) * self.camera.scale
         reach = np.maximum(ra, rb)
         half = (np.abs(b - a)[..., None, None] / 2).astype(np.float32)
         region = self._open(((a + b) / 2).astype(np.float32), (half[:, 0] + reach, half[:, 1] + reach), look)
@@ -184,8 +184,8 @@ class Canvas:
     ) -> None:
         """Paint a rotated box of half sides ``half`` with rounded corners of radius ``corner``."""
         c = self._points(centre)
-        hx, hy = (_per_frame(h) * self.camera.scale for h in half)
-        turn = _per_frame(angle) + self.camera.roll
+        hx, hy = (per_frame(h) * self.camera.scale for h in half)
+        turn = per_frame(angle) + self.camera.roll
         cos, sin = _cos_sin(turn)
         reach = np.abs(hx * cos) + np.abs(hy * sin), np.abs(hx * sin) + np.abs(hy * cos)
         region = self._open(c, reach, look)
@@ -272,13 +272,13 @@ class Canvas:
             shadow: Reach of the dark halo around the shape in scene units; it tells limbs from the background.
         """
         target = self.pixels[:, region[0], region[1]]
-        opacity = _per_frame(alpha)
+        opacity = per_frame(alpha)
         if shadow:
             # A contact shadow looks right when it fades quadratically and is gone at `shadow`.
             halo = np.clip(1 - distance / (shadow * self.camera.scale), 0, 1)
             target *= 1 - (0.45 * opacity) * halo * halo
         cover = opacity * np.clip(0.5 - distance / max(1.0, soft * self.camera.scale), 0, 1)
-        value = _per_frame(tone)
+        value = per_frame(tone)
         if rho is not None and flank is not None and relief:
             facing = np.sqrt(np.maximum(1 - rho * rho, 0))
             value = value * ((1 - relief) + relief * facing)

@@ -165,6 +165,12 @@ def draw_clip(pose: Pose, camera: Camera, raster: bool = True) -> Canvas:
     if raster:
         canvas.pixels[:] = _empty_cabin(appearance, camera)
         _draw_scenery(canvas, pose)
+    draw_scene(canvas, pose)
+    return canvas
+
+
+def draw_scene(canvas: Canvas, pose: Pose) -> None:
+    """Draw driver, cockpit and what the driver handles, from back to front: all that is tracked."""
     _draw_side_mirror(canvas, pose)
     draw_trunk(canvas, pose)
     jacket = bool((pose.jacket >= 0).any())
@@ -186,7 +192,6 @@ def draw_clip(pose: Pose, camera: Camera, raster: bool = True) -> Canvas:
             draw_prop(canvas, pose, prop)
     for side in SIDES:
         draw_hand(canvas, pose, side)
-    return canvas
 
 
 def _draw_scenery(canvas: Canvas, pose: Pose) -> None:

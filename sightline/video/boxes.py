@@ -148,8 +148,7 @@ def in_input(boxes: Iterable[Box], taken: Sequence[int], height: int, width: int
     Returns:
         The boxes clipped to the crop, without those of which less than a quarter is left.
     """
-    down, across = _resized(height, width, settings.short_side)
-    top, left = crop_corner(down, across, settings.size)
+    (down, across), (top, left) = input_square(height, width, settings)
     scale, shift = (across / width, down / height), (left, top)
     places: dict[int, list[int]] = defaultdict(list)
     for place, frame in enumerate(taken):
@@ -170,6 +169,12 @@ def in_input(boxes: Iterable[Box], taken: Sequence[int], height: int, width: int
                 kept.append(Box(box.name, place, *inside))
     kept.sort(key=lambda box: (box.frame, box.name))
     return ClipTruth(tuple(kept), tuple(acting) if timed else ())
+
+
+def input_square(height: int, width: int, settings: ClipSettings) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return a video's height and width after resizing, and the upper left corner of what evaluation cuts out."""
+    resized = _resized(height, width, settings.short_side)
+    return resized, crop_corner(*resized, settings.size)
 
 
 def _resized(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from callbacks.attribution.comparison import SLOW, head_relevance
 
 from callbacks import AttributionComparison, HeadAblation
 from callbacks.analysis import Context
+from callbacks.attribution.comparison import SLOW, head_relevance
 from datamodules import SyntheticCabin
 from lightning_modules import VideoClassifier
 from sightline.explain.attribution.registry import METHODS
@@ -35,6 +35,7 @@ def test_tables_and_figure_without_scored_heads(context, capsys):
     assert set(table["method"]) == expected
     assert set(table.loc[table["control"], "method"]) == {"random", "centre", "motion", "brightness"}
     assert {"deletion_blur", "faithfulness", "pointing_head", "on_target_head", "seconds"} <= set(table["metric"])
+    assert {"mean_iou_head", "mean_accuracy_hand", "pixel_accuracy_object"} <= set(table["metric"])  # the cabin's masks
     assert (table.loc[table["metric"] == "deletion_blur", "clips"] == 2).all()
     assert (context.run.figures / "attribution_test.png").is_file()
     assert context.run.table("attribution_pairs_test").is_file()

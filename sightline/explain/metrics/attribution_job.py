@@ -83,8 +83,9 @@ def attribute_split(
             if target == "predicted":
                 with torch.no_grad():
                     explained = backbone(clip).argmax(dim=1)
-            targets = clip_targets([truth(name)], frames, height, width)
-            task = ClipTask(clip, explained, targets, zlib.crc32(name.encode()))
+            known = truth(name)
+            targets = clip_targets([known], frames, height, width)
+            task = ClipTask(clip, explained, targets, zlib.crc32(name.encode()), known.masks)
             tables.append(_rows(batch, place, int(explained), score_clip(backbone, methods, groups, task)))
         return BatchResult(pa.concat_tables(tables).unify_dictionaries().combine_chunks())
 

@@ -9,7 +9,7 @@ Shapes: T frames, (H, W) pixels, M parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -22,11 +22,11 @@ from sightline.explain.attribution.scores import class_probability
 from sightline.explain.attribution.tubelets import tubelet_grid, tubelet_ids
 from sightline.explain.cell_map import CellMap
 from sightline.explain.methods.controls import cell_means, luminance
-from sightline.explain.metrics.brightness import rank_at, with_spots
-from sightline.explain.metrics.localisation import rank_accuracy
+from sightline.explain.metrics.brightness import mass_at, rank_at, with_spots
+from sightline.explain.metrics.localisation import rank_accuracy, segmentation, segmentation_chance
 from sightline.explain.metrics.pointing import Targets, mass_inside, peak_inside
 from sightline.explain.metrics.removal import Parts, part_means, removal_metrics
-from sightline.explain.metrics.stability import sanity, sensitivity_max
+from sightline.explain.metrics.stability import cascade, independent, sanity, sensitivity_max
 from sightline.explain.metrics.subsets import agreement_metrics, single_falls, subset_falls
 from sightline.explain.metrics.tracking import track
 from sightline.statistics.rank_correlation import spearman
@@ -67,12 +67,14 @@ class ClipTask:
         target: The class that is explained, int64 (1,).
         truth: What is to be seen in it.
         seed: Of its random orders.
+        masks: Pixels that things cover, bool (T, H, W) by their name; empty where that is not known.
     """
 
     clip: Tensor
     target: Tensor
     truth: Targets
     seed: int
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def score_clip(backbone: Backbone, methods: Mapping[str, Method], groups: Sequence[str], task: ClipTask) -> list[Found]:
@@ -190,6 +192,15 @@ class _Yardstick:
                 "rank": rank_accuracy(frames, acting),
             }
             found |= {f"{metric}_action": (float(values), chance) for metric, values in times.items()}
+        return found | self._segmentation(maps)
+
+    def _segmentation(self, maps: Tensor) -> Scores:
+        found: Scores = {}
+        for name, mask in self.task.masks.items():
+            if bool(mask.any()):
+                of = maps, mask.flatten()[None].to(maps.device)
+                own, chance = segmentation(*of), segmentation_chance(*of)
+                found |= {f"{metric}_{name}": (float(own[metric]), float(chance[metric])) for metric in own}
         return found
 
     def _tracking(self, made: Attribution) -> Scores:
@@ -226,11 +237,14 @@ class _Yardstick:
         if not bool(spots.found):
             return {}
         painted = attribute(method, self.backbone, spots.clips, self.task.target)
-        before, after = (rank_at(self._values(one, "all")[None], spots.places, self.grid) for one in (made, painted))
+        values = [self._values(one, "all")[None] for one in (made, painted)]
+        before, after = (rank_at(own, spots.places, self.grid) for own in values)
+        mass_before, mass_after = (mass_at(own, spots.places, self.grid) for own in values)
         change = self.score(spots.clips) - self.score(self.task.clip)
         return {
             "spot_rank_gain": (float(after - before), 0.0),
             "spot_rank_after": (float(after), 0.5),
+            "spot_mass_gain": (float(mass_after - mass_before), 0.0),
             "spot_probability_change": (float(change), 0.0),
         }
 
@@ -241,8 +255,11 @@ class _Yardstick:
         return {"sensitivity_max": (float(sensitivity_max(maps, self.task.clip, self.task.seed)), NOTHING)}
 
     def _sanity(self, made: Attribution, method: Method) -> Scores:
-        found = sanity(method, self.backbone, self.task.clip, self.task.target)
-        return {f"sanity_{name.replace(' ', '_')}": (abs(values[0]), 0.0) for name, values in found.items()}
+        found: Scores = {}
+        for start, copies in (("sanity", cascade), ("sanity_alone", independent)):
+            by_part = sanity(method, self.backbone, self.task.clip, self.task.target, copies)
+            found |= {f"{start}_{part.replace(' ', '_')}": (abs(rho), 0.0) for part, [rho] in by_part.items()}
+        return found
 
 
 def _probability(backbone: Backbone, target: Tensor, clips: Tensor) -> Tensor:

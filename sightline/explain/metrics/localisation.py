@@ -5,9 +5,13 @@
   share of each counts.
 - **Energy**: `sightline.explain.metrics.pointing.mass_inside` of the values above 0 (their "relevance mass accuracy").
 - **Segmentation** as IA-RED² measures it (Pan et al., 2021, section 4.1): pixel accuracy, mean class accuracy and mean
-  IoU of the places above the map's mean, against a mask of objects. The paper names no threshold; the mean is ours.
+  IoU of the places above the map's mean, against a mask of objects; classes are object and background. The paper names
+  no threshold; the mean is ours. Scores are of each clip and its mean is taken, so that clips can be compared in pairs;
+  benchmarks of segmentation count the pixels of all pictures together.
 
-A uniform map has the target's share of the places as rank accuracy and energy: the chance that others have to beat.
+A uniform map has the target's share of the places as rank accuracy and energy: the chance that others have to beat. As
+a segmentation it finds nothing, which is right of most pixels of a small object: chance is there what as many places,
+drawn at random, would get.
 
 Shapes: B clips, K targets, L places (pixels of a clip, or its frames).
 """
@@ -16,6 +20,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+_ROUNDING = 1e-9
+"""How far, relatively, the mean of equal values may be from these."""
 
 
 def rank_accuracy(maps: Tensor, marked: Tensor) -> Tensor:
@@ -51,17 +58,32 @@ def segmentation(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
     Returns:
         float64 (B,) each; NaN where a clip's mask is empty or full, and there are no two classes.
     """
+    found = _above_mean(maps)
+    return _agreement((found & masks).sum(dim=1), found.sum(dim=1), masks)
+
+
+def segmentation_chance(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Return what `segmentation` would give on average if as many places were drawn at random."""
+    size = _above_mean(maps).sum(dim=1)
+    return _agreement(size * masks.double().mean(dim=1), size, masks)
+
+
+def _above_mean(maps: Tensor) -> Tensor:
     maps = maps.double()
-    found = maps > maps.mean(dim=1, keepdim=True)
-    both, neither = (found & masks).sum(dim=1), (~found & ~masks).sum(dim=1)
-    inside, outside = masks.sum(dim=1), (~masks).sum(dim=1)
-    told = (inside > 0) & (outside > 0)
-    wrong = masks.shape[1] - both - neither
-    accuracy = (both / inside + neither / outside) / 2
-    iou = (both / (both + wrong) + neither / (neither + wrong)) / 2
-    nothing = torch.full_like(accuracy, float("nan"), dtype=torch.float64)
-    return {
-        "pixel_accuracy": torch.where(told, (both + neither).double() / masks.shape[1], nothing),
-        "mean_accuracy": torch.where(told, accuracy.double(), nothing),
-        "mean_iou": torch.where(told, iou.double(), nothing),
+    mean = maps.mean(dim=1, keepdim=True)
+    return maps > mean + _ROUNDING * mean.abs()
+
+
+def _agreement(both: Tensor, found: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Compare ``found`` places, ``both`` of which the mask has too, with the mask, class by class; all (B,)."""
+    both, found, inside = both.double(), found.double(), masks.sum(dim=1).double()
+    outside = masks.shape[1] - inside
+    wrong = found + inside - 2 * both
+    neither = masks.shape[1] - both - wrong
+    scores = {
+        "pixel_accuracy": (both + neither) / masks.shape[1],
+        "mean_accuracy": (both / inside + neither / outside) / 2,
+        "mean_iou": (both / (both + wrong) + neither / (neither + wrong)) / 2,
     }
+    two = (inside > 0) & (outside > 0)
+    return {name: torch.where(two, score, float("nan")) for name, score in scores.items()}

@@ -141,14 +141,14 @@ def peak_inside(maps: Tensor, marked: Tensor) -> Tensor:
     """Return which share of each map's highest places is marked: 0 or 1 unless places tie.
 
     Args:
-        maps: (B, L).
+        maps: (B, L); values may be below 0, all of them too.
         marked: bool (B, K, L).
 
     Returns:
         (B, K).
     """
     highest = maps.amax(1, keepdim=True)
-    peaks = (maps >= highest * (1 - _TIE)).float()
+    peaks = (maps >= highest - _TIE * highest.abs()).float()
     return _weighed(peaks, marked)
 
 

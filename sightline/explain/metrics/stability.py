@@ -2,10 +2,12 @@
 
 - **Sensitivity-max** (Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019, definition 3.1):
   the largest relative change of the map, ||a(x') - a(x)|| / ||a(x)||, among clips x' within a ball around the clip. Low
-  is good, and 0 for a map that does not look at the clip at all.
+  is good, and 0 for a map that does not look at the clip at all. As captum's, but pixels stay within [0, 1].
 - **Sanity** (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018): weights are drawn anew, from the
-  classifier down to the embedding, each part besides those before (cascade). Spearman's correlation with the trained
-  model's map has to fall; where it does not, the map shows the clip and not the model.
+  classifier down to the embedding, each part besides those before (cascade) or each alone (independent). Spearman's
+  correlation with the trained model's map has to fall along the cascade; where it does not, the map shows the clip and
+  not the model. What belongs neither to a layer nor to the classifier (the last norm, patch merging) is drawn with the
+  embedding. The paper compares absolute values too; here values have the sign that the method gives them.
 
 Shapes: B clips, M cells of a map.
 """
@@ -26,6 +28,7 @@ from sightline.statistics.rank_correlation import spearman
 RADIUS, SAMPLES = 0.02, 10
 """How far a pixel in [0, 1] may be off, as in captum, and how many clips are drawn."""
 CLASSIFIER, EMBEDDING = "classifier", "embedding"
+Copies = Callable[[Backbone, int], Iterator[tuple[str, Backbone]]]
 
 
 def sensitivity_max(
@@ -54,26 +57,48 @@ def sensitivity_max(
 
 def cascade(backbone: Backbone, seed: int) -> Iterator[tuple[str, Backbone]]:
     """Yield copies of which more and more weights are drawn anew, from the classifier down, each with the last part."""
+    gone: frozenset[str] = frozenset()
+    for name, members in _parts(backbone):
+        gone |= members
+        yield name, with_new_weights(backbone, seed, gone)
+
+
+def independent(backbone: Backbone, seed: int) -> Iterator[tuple[str, Backbone]]:
+    """Yield copies of which one part's weights are drawn anew, from the classifier down, each with that part."""
+    for name, members in _parts(backbone):
+        yield name, with_new_weights(backbone, seed, members)
+
+
+def _parts(backbone: Backbone) -> list[tuple[str, frozenset[str]]]:
+    """Return the parts of a model from the classifier down, with the names of their parameters."""
     layers = sorted(backbone.layer_modules().items(), reverse=True)
     own = {f"layer {index}": {id(p) for p in module.parameters()} for index, module in layers}
     taken = set().union(*own.values()) if own else set()
     named = {id(parameter): name for name, parameter in backbone.named_parameters()}
     classifier = {id(backbone.get_parameter(key)) for key in backbone.classifier_keys()}
     groups = [(CLASSIFIER, classifier), *own.items(), (EMBEDDING, set(named) - taken - classifier)]
-    gone: set[str] = set()
-    for name, members in groups:
-        gone |= {named[one] for one in members}
-        yield name, with_new_weights(backbone, seed, frozenset(gone))
+    return [(name, frozenset(named[one] for one in members)) for name, members in groups]
 
 
-def sanity(method: Method, backbone: Backbone, clips: Tensor, targets: Tensor, seed: int = 0) -> dict[str, list[float]]:
+def sanity(
+    method: Method, backbone: Backbone, clips: Tensor, targets: Tensor, copies: Copies = cascade, seed: int = 0
+) -> dict[str, list[float]]:
     """Return the rank correlation of every clip's map with the trained model's, by what was drawn anew last.
 
-    NaN where a map is constant.
+    Args:
+        method: Whose maps.
+        backbone: The trained model; it is left as it is.
+        clips: (B, 3, T, H, W).
+        targets: int64 (B,).
+        copies: `cascade` or `independent`.
+        seed: Of the weights.
+
+    Returns:
+        Part -> B values; NaN where a map is constant.
     """
     trained = _flat(method.attribute(backbone, clips, targets).cells.values)
     found = {}
-    for name, fresh in cascade(backbone, seed):
+    for name, fresh in copies(backbone, seed):
         other = _flat(method.attribute(fresh, clips, targets).cells.values)
         found[name] = [float(spearman(a.numpy(), b.numpy())) for a, b in zip(trained, other, strict=True)]
     return found

@@ -26,7 +26,8 @@ COSTS = ("forward", "backward", "seconds")
 BETTER = {
     "deletion": -1, "insertion": 1, "monotone_share": 1, "comprehensiveness": 1, "sufficiency": -1, "faithfulness": 1,
     "sensitivity_n": 1, "infidelity": -1, "pointing": 1, "energy": 1, "rank": 1, "on_target": 1, "drift": -1,
-    "spot_rank_gain": -1, "sensitivity_max": -1, "sanity": -1, "seconds": -1, "forward": -1, "backward": -1,
+    "pixel_accuracy": 1, "mean_accuracy": 1, "mean_iou": 1, "spot_rank_gain": -1, "spot_mass_gain": -1,
+    "sensitivity_max": -1, "sanity": -1, "seconds": -1, "forward": -1, "backward": -1,
 }  # fmt: skip
 
 

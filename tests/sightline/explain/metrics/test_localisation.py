@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sightline.explain.metrics.brightness import mass_at, rank_at, with_spots
-from sightline.explain.metrics.localisation import rank_accuracy, segmentation
+from sightline.explain.metrics.localisation import rank_accuracy, segmentation, segmentation_chance
 from sightline.explain.metrics.tracking import track
 
 
@@ -36,6 +36,35 @@ def test_segmentation_by_hand():
     assert all(values[2].isnan() for values in found.values())
 
 
+def test_chance_of_a_segmentation_by_hand():
+    # Above the mean of 2: the first place and the second; marked: the first. At random, each of four is found by 1/2.
+    maps, masks = torch.tensor([[4.0, 3.0, 1.0, 0.0]]), torch.tensor([[True, False, False, False]])
+    found = segmentation_chance(maps, masks)
+    assert float(found["pixel_accuracy"]) == pytest.approx(1 / 2)
+    assert float(found["mean_accuracy"]) == pytest.approx(1 / 2)
+    # Object: 1/2 of a place hit of 2 + 1 - 1/2; background: 3/2 of 2 + 3 - 3/2.
+    assert float(found["mean_iou"]) == pytest.approx((0.5 / 2.5 + 1.5 / 3.5) / 2)
+
+
+def test_a_flat_map_finds_nothing_and_scores_as_chance_does():
+    maps = torch.full((1, 49), 0.1)  # whose mean is rounded
+    masks = torch.arange(49)[None] < 7
+    found, chance = segmentation(maps, masks), segmentation_chance(maps, masks)
+    assert float(found["pixel_accuracy"]) == pytest.approx(42 / 49)
+    assert float(found["mean_accuracy"]) == 0.5
+    assert float(found["mean_iou"]) == pytest.approx(42 / 49 / 2)
+    assert {name: float(score) for name, score in found.items()} == {name: float(s) for name, s in chance.items()}
+
+
+def test_random_maps_segment_as_chance_does():
+    maps = torch.rand(400, 60, generator=torch.Generator().manual_seed(0))
+    masks = (torch.arange(60) < 9).expand(400, 60)
+    found, chance = segmentation(maps, masks), segmentation_chance(maps, masks)
+    for name, score in found.items():
+        # Standard errors are about .004; the mean of a ratio (IoU) is not quite the ratio of means.
+        assert float(score.mean()) == pytest.approx(float(chance[name].mean()), abs=0.015)
+
+
 def test_tracking_by_hand():
     own = torch.zeros(3, 4, 4)
     own[0, 0, 0], own[1, 3, 3], own[2, 1, 1], own[2, 0, 0] = 1.0, 2.0, 1.0, 1.0
@@ -47,6 +76,15 @@ def test_tracking_by_hand():
     assert found.drift == pytest.approx((0 + math.hypot(3, 3) / diagonal + math.hypot(1, 1) / diagonal / 2) / 3)
     assert found.strongest_two == pytest.approx(4 / 5)
     assert found.frames == 3
+
+
+def test_a_clip_of_one_frame_has_all_its_sum_in_it():
+    target = torch.zeros(1, 2, 2, dtype=torch.bool)
+    target[0, 0, 0] = True
+    found = track(torch.tensor([[[3.0, 0.0], [0.0, 1.0]]]), target)
+    assert (found.on_target, found.drift, found.strongest_two, found.frames) == (1, 0, 1, 1)
+    spotted = with_spots(torch.full((1, 3, 1, 4, 4), 0.5), (1, 2, 2), torch.tensor([[[True, False], [True, True]]]))
+    assert spotted.places.tolist() == [1]
 
 
 def test_frames_without_the_target_do_not_count():

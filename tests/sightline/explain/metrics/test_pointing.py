@@ -199,3 +199,9 @@ def test_maps_that_are_none_are_refused(maps, message):
 def test_a_negative_tolerance_is_refused():
     with pytest.raises(ValueError, match="tolerance of 0 pixels or more, got -1"):
         clip_targets([], 1, 1, 1, -1)
+
+
+def test_the_peak_of_a_map_that_is_below_zero_everywhere_is_its_highest_place():
+    maps = torch.tensor([[-3.0, -1.0, -2.0, -1.0], [0.0, 0.0, -1.0, -1.0]])
+    marked = torch.tensor([[[False, True, False, False]], [[True, False, False, False]]])
+    assert peak_inside(maps, marked).tolist() == [[0.5], [0.5]]

@@ -80,11 +80,50 @@ def test_a_score_that_falls_when_parts_come_is_not_monotone():
     assert found["monotone_share"] == 0.75  # +.1, -.2, +.1, +.4
 
 
+def test_rounding_is_no_fall():
+    def flat(variants):
+        return 0.5 - 1e-8 * (variants[:, 0, 0, 0] > 0.5).double().sum(dim=1)
+
+    found = removal_metrics(flat, WHITE, torch.tensor([4.0, 3.0, 2.0, 1.0]), PARTS, "blur", seed=0)
+    assert found["monotone_share"] == 1
+
+
 def test_equal_parts_go_in_a_random_order():
     orders = {tuple(order_of(torch.zeros(4), seed).tolist()) for seed in range(40)}
     assert len(orders) > 10
     assert all(order[0] == 2 for order in (order_of(torch.tensor([0.0, 0, 1, 0]), s).tolist() for s in range(5)))
     assert order_of(torch.zeros(4), 3).tolist() == order_of(torch.zeros(4), 3).tolist()
+
+
+def test_a_flat_map_scores_as_a_random_order_does_on_average():
+    flat = [removal_metrics(worth, WHITE, torch.ones(4), PARTS, "blur", seed) for seed in range(300)]
+    # On average k of four parts are worth k / 4: the curve is straight. Top 1 to 20 % are one part, half are two.
+    expected = {"deletion": 0.5, "insertion": 0.5, "comprehensiveness": 0.3, "sufficiency": 0.7}
+    for name, mean in expected.items():
+        # Standard errors are below .007.
+        assert sum(one[name] for one in flat) / 300 == pytest.approx(mean, abs=0.02)
+
+
+def test_a_clip_of_one_part_has_one_step():
+    one = Parts(torch.zeros(1, 1, 4, dtype=torch.int64), 1)
+    found = removal_metrics(worth, WHITE, torch.tensor([2.0]), one, "blur", seed=0)
+    assert found == {"deletion": 0.5, "insertion": 0.5, "monotone_share": 1, "comprehensiveness": 1, "sufficiency": 0}
+    frozen = removal_metrics(worth, WHITE, torch.tensor([2.0]), one, "freeze", seed=0)
+    assert frozen["deletion"] == frozen["insertion"] == 1  # one frame, frozen, is itself
+
+
+def test_frozen_parts_show_the_last_frame_that_is_left():
+    """Three frames of one pixel at 0, .5 and 1; a part is a frame, and the score is their sum."""
+    clip = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3, 1, 1).expand(1, 3, 3, 1, 1)
+    parts = Parts(torch.arange(3).view(3, 1, 1), 3)
+
+    def score(variants):
+        return variants[:, 0].double().sum(dim=(1, 2, 3))
+
+    gone = curve(score, clip, torch.tensor([2, 1, 0]), parts, "freeze", [0, 1, 2, 3], insert=False)
+    come = curve(score, clip, torch.tensor([1, 2, 0]), parts, "freeze", [0, 1, 2, 3], insert=True)
+    assert gone.tolist() == [1.5, 1.0, 0.0, 0.0]  # 0 .5 1; 0 .5 .5; 0 0 0
+    assert come.tolist() == [0.0, 1.0, 1.5, 1.5]  # 0 0 0; 0 .5 .5; 0 .5 1
 
 
 def test_counts_name_each_number_once():

@@ -5,7 +5,7 @@ import torch
 from captum.metrics import sensitivity_max as captums
 
 from sightline.explain.attribution.registry import read_method
-from sightline.explain.metrics.stability import cascade, sanity, sensitivity_max
+from sightline.explain.metrics.stability import cascade, independent, sanity, sensitivity_max
 from tests.sightline.explain.reading import THROUGH_ATTENTION, clips, reader
 
 
@@ -47,6 +47,31 @@ def test_weights_are_drawn_anew_from_the_top_down():
     assert changed[0] < changed[1] <= changed[2] <= changed[3]
     assert not any(key.startswith("blocks.0") for key in changed[1])
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_or_those_of_one_part_alone():
+    backbone = reader(THROUGH_ATTENTION)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    changed = {}
+    for name, fresh in independent(backbone, seed=0):
+        own = dict(fresh.named_parameters())
+        changed[name] = {key for key in own if not torch.equal(own[key], before[key])}
+    assert list(changed) == ["classifier", "layer 1", "layer 0", "embedding"]
+    assert all(key.startswith("head") for key in changed["classifier"])
+    assert all(key.startswith("blocks.1.") for key in changed["layer 1"])
+    assert not set.intersection(*changed.values())
+    # Together they are what the cascade ends with; a tensor's draw depends on its name alone.
+    *_, (_, last) = cascade(backbone, seed=0)
+    for name, fresh in independent(backbone, seed=0):
+        assert all(torch.equal(fresh.state_dict()[key], last.state_dict()[key]) for key in changed[name])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_a_map_that_is_read_from_one_layer_does_not_see_the_classifier():
+    backbone, shown, one = reader(THROUGH_ATTENTION), clips(2), torch.tensor([1, 1])
+    raw = sanity(read_method("raw"), backbone, shown, one, independent)
+    assert raw["classifier"] == pytest.approx([1, 1])
+    assert max(map(abs, raw["layer 1"])) < 0.9
 
 
 def test_a_map_of_the_pixels_passes_no_sanity_check_and_a_map_of_the_model_does():
