@@ -113,7 +113,7 @@ class AttributionComparison(Analysis):
         """Return the methods by label; those that were not asked for are left out where they cannot work."""
         asked = self.methods
         if asked is None:
-            asked = [kind() for name, kind in METHODS.items() if name not in SLOW]
+            asked = read_methods([name for name in METHODS if name not in SLOW])
         found: dict[str, Method] = {}
         for method in asked:
             if isinstance(method, RelevantHeads):

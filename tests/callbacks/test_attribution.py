@@ -33,7 +33,7 @@ def test_tables_and_figure_without_scored_heads(context, capsys):
     table = read_attribution_table(context.run.table("attribution_test"))
     expected = set(METHODS) - set(SLOW) - {"relevant_heads", "rollout"}
     assert set(table["method"]) == expected
-    assert set(table.loc[table["control"], "method"]) == {"random", "centre", "motion", "brightness"}
+    assert set(table.loc[table["control"], "method"]) == {"random", "centre", "motion", "brightness", "untrained"}
     assert {"deletion_blur", "faithfulness", "pointing_head", "on_target_head", "seconds"} <= set(table["metric"])
     assert {"mean_iou_head", "mean_accuracy_hand", "pixel_accuracy_object"} <= set(table["metric"])  # the cabin's masks
     assert (table.loc[table["metric"] == "deletion_blur", "clips"] == 2).all()

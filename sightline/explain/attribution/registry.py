@@ -9,7 +9,7 @@ from typing import Any
 from sightline.backbones import Backbone
 from sightline.explain.attribution.method import Method
 from sightline.explain.methods.chefer import GenericRelevance
-from sightline.explain.methods.controls import Brightness, CentrePrior, MotionEnergy, RandomMap
+from sightline.explain.methods.controls import Brightness, CentrePrior, MotionEnergy, RandomMap, Untrained
 from sightline.explain.methods.grad_cam import GradCAM
 from sightline.explain.methods.integrated_gradients import IntegratedGradients
 from sightline.explain.methods.layer_attention import HeadAttention, RawAttention, Rollout
@@ -39,6 +39,7 @@ _METHODS: tuple[type[Method], ...] = (
     CentrePrior,
     MotionEnergy,
     Brightness,
+    Untrained,
 )
 METHODS: dict[str, type[Method]] = {method.name: method for method in _METHODS}
 
@@ -78,8 +79,8 @@ def read_methods(asked: Sequence[str | Mapping[str, Any]]) -> list[Method]:
 def usable_methods(backbone: Backbone) -> tuple[list[Method], dict[str, str]]:
     """Return all registered methods that work with a backbone, and of every other one why it does not."""
     found, refused = [], {}
-    for name, kind in METHODS.items():
-        method = kind()
+    for name in METHODS:
+        method = read_method(name)
         try:
             method.check(backbone)
         except ValueError as error:
@@ -109,4 +110,9 @@ def _built(name: str, options: Mapping[str, Any]) -> Method:
             known = ", ".join(defaults) or "none"
             raise ValueError(f"{name} has no option {key!r}; its options are {known}.")
     checked = {key: checked_option(value, defaults[key], f"{name}.{key}") for key, value in options.items()}
-    return dataclasses.replace(METHODS[name](), **checked)
+    method = dataclasses.replace(METHODS[name](), **checked)
+    if not isinstance(method, Untrained):
+        return method
+    if method.of == name:
+        raise ValueError("untrained is the control of another method; got itself. Name another, as untrained:of=staa.")
+    return dataclasses.replace(method, method=_built(method.of, {}))

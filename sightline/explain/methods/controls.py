@@ -92,18 +92,20 @@ class Untrained(Method):
     """Another method's map of the same model with weights drawn anew.
 
     Attributes:
+        of: Name of the other method.
         seed: Of the weights.
-        method: The other method.
+        method: The other method itself, which the registry fills in.
     """
 
     name: ClassVar[str] = "untrained"
     control: ClassVar[bool] = True
+    of: str = "chefer"
     seed: int = 0
-    method: Method | None = field(default=None, metadata={"given": True})
+    method: Method | None = field(default=None, compare=False, metadata={"given": True})
 
     def check(self, backbone: Backbone) -> None:
         if self.method is None:
-            raise ValueError("untrained is the control of another method and needs to be given one.")
+            raise ValueError("untrained is the control of another method: name it, as untrained:of=staa.")
         self.method.check(backbone)
 
     def attribute(self, backbone: Backbone, clips: Tensor, targets: Tensor) -> Attribution:

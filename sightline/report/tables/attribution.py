@@ -80,13 +80,6 @@ def _interval(values: pd.Series, groups: pd.Series, names: tuple[str, str, str])
     return {**dict(zip(names, (found.mean, found.low, found.high), strict=True)), "over": found.over}
 
 
-def best_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the rows of a metric, the best first; all of them where it has no good end."""
-    own = table[table["metric"] == metric]
-    sign = better(metric)
-    return own if not sign else own.sort_values("value", ascending=sign < 0, kind="stable")
-
-
 def write_attribution_tables(rows: pd.DataFrame, controls: Sequence[str], folder: Path, split: str) -> list[Path]:
     """Write both tables; return their paths."""
     tables = {"attribution": attribution_table(rows, controls), "attribution_pairs": attribution_pairs(rows)}

@@ -35,8 +35,8 @@ def layout(folder) -> dict[str, Path]:
 
 
 RUN, RELEVANCE = layout(RunFolder(Path("run"))), layout(RelevanceFolder(Path("run")))
-ARGUMENTS = {"name.csv", "model.csv", "unreadable-command.csv", "pointing_split.parquet", "split", "plan_id"}
-ARGUMENTS |= {"kind.parquet", "kind.parts", "without-3-7"}
+ARGUMENTS = {"name.csv", "model.csv", "unreadable-command.csv", "pointing_split.parquet", "attribution_split.parquet"}
+ARGUMENTS |= {"split", "plan_id", "kind.parquet", "kind.parts", "without-3-7"}
 NAMES = {part for path in (*RUN.values(), *RELEVANCE.values()) for part in path.parts} - ARGUMENTS
 
 
@@ -62,6 +62,7 @@ def test_the_layout_is_that_of_the_design():
         "figures": "figures",
         "attention": "attention",
         "captions": "attention/index.json",
+        "attribution": "attention/attribution_split.parquet",
         "pointing": "attention/pointing_split.parquet",
         "relevance_folder": "relevance",
         "relevance": "relevance/split",

@@ -80,5 +80,5 @@ def test_an_untrained_models_map_is_another():
     clips = torch.rand(1, 3, 8, 64, 64)
     method = GenericRelevance()
     assert not torch.allclose(values(Untrained(method=method), clips), values(method, clips))
-    with pytest.raises(ValueError, match="needs to be given one"):
+    with pytest.raises(ValueError, match="name it, as untrained:of=staa"):
         Untrained().check(BACKBONE)

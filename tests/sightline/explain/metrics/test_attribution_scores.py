@@ -88,7 +88,13 @@ def test_further_groups_make_further_maps():
 
 
 def test_which_methods_are_controls():
-    assert {name for name in METHODS if METHODS[name].control} == {"random", "centre", "motion", "brightness"}
+    assert {name for name in METHODS if METHODS[name].control} == {
+        "random",
+        "centre",
+        "motion",
+        "brightness",
+        "untrained",
+    }
 
 
 def batches_of(shown, at, broken=()):

@@ -8,7 +8,6 @@ from sightline.report.figures.attribution import attribution_figure
 from sightline.report.tables.attribution import (
     attribution_pairs,
     attribution_table,
-    best_methods,
     better,
     read_attribution_table,
     write_attribution_tables,
@@ -59,11 +58,6 @@ def test_missing_values_do_not_count():
     assert found.loc[("staa", "deletion_blur"), "clips"] == 9
     pairs = attribution_pairs(some)
     assert set(pairs["clips"]) == {9, 10}
-
-
-def test_the_best_come_first():
-    table = attribution_table(rows(), ["random"])
-    assert best_methods(table, "deletion_blur")["method"].tolist() == ["staa", "raw", "random"]
 
 
 def test_tables_are_written_and_read(tmp_path):
